@@ -1,0 +1,1 @@
+"""Manifests, image decoding and the synthetic faces."""

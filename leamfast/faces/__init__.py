@@ -1,0 +1,1 @@
+"""Detection, alignment and the 19 face regions."""

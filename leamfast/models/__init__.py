@@ -1,0 +1,1 @@
+"""Architectures, preprocessing, the zoo of named models, and loading of weights."""
