@@ -1,0 +1,23 @@
+"""Array operations for saliency maps: torch tensors in, torch tensors out, on any device.
+
+Every operation is a `torch.library` operator (`torch.ops.leamfast.*`) behind a function that checks its
+arguments, so it runs eagerly and inside `torch.compile(fullgraph=True)` alike. None of them has a gradient.
+Importing this package starts no device and imports torch alone.
+"""
+
+from __future__ import annotations
+
+from leamfast_kernels.aggregate import aggregate, aggregate_reference
+from leamfast_kernels.region_share import region_share, region_share_reference
+from leamfast_kernels.support import support, support_reference
+from leamfast_kernels.upsample import upsample
+
+__all__ = [
+    "aggregate",
+    "aggregate_reference",
+    "region_share",
+    "region_share_reference",
+    "support",
+    "support_reference",
+    "upsample",
+]

@@ -1,0 +1,1 @@
+"""Stored results -> tables. Needs neither a model nor a device."""

@@ -1,0 +1,1 @@
+"""HDF5 parts, the index over them, reading and verifying."""

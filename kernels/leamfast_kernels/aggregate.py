@@ -1,0 +1,108 @@
+"""LayerCAM aggregation of activations and gradients into one map per image.
+
+    M = ReLU( sum_k ReLU(G^k) * A^k ),   acts A and grads G (N, C, h, w) -> M (N, h, w)
+
+The product, the sum over channels and both ReLUs are done block by block, so that no temporary of the size of
+the activations is written. Products and sums are float32 whatever the input (float64 for float64 input).
+
+Reference: Jiang et al., LayerCAM: Exploring Hierarchical Class Activation Maps for Localization, IEEE TIP 30
+(2021), eq. 6 and 7; for embeddings arXiv 2509.17457.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from leamfast_kernels.tuning import AGGREGATE_BLOCK
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+
+def accumulator(dtype: torch.dtype) -> torch.dtype:
+    """Dtype in which maps are summed and returned: float64 for float64, float32 for every other."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def aggregate_reference(acts: Tensor, grads: Tensor) -> Tensor:
+    """M = ReLU( sum_k ReLU(G^k) * A^k ), as written; same arguments and result as `aggregate`."""
+    dtype = accumulator(acts.dtype)
+    return (grads.to(dtype).clamp_min(0) * acts.to(dtype)).sum(dim=1).clamp_min(0).contiguous()
+
+
+@torch.library.custom_op("leamfast::aggregate", mutates_args=())
+def _aggregate(acts: Tensor, grads: Tensor) -> Tensor:
+    return aggregate_reference(acts, grads)
+
+
+@_aggregate.register_kernel("cpu")
+def _aggregate_cpu(acts: Tensor, grads: Tensor) -> Tensor:
+    images, channels, height, width = acts.shape
+    dtype = accumulator(acts.dtype)
+    # Whole images only: the sum of an image then runs in the same order whatever else is in the batch.
+    step = max(1, AGGREGATE_BLOCK // (channels * height * width))
+    if images <= step:
+        return _products(acts, grads, dtype).sum(dim=1).clamp_min_(0).contiguous()
+    maps = torch.empty((images, height, width), dtype=dtype, device=acts.device)
+    block = torch.empty_like(grads[:step], dtype=dtype)
+    for start in range(0, images, step):
+        stop = min(start + step, images)
+        products = _products(acts[start:stop], grads[start:stop], dtype, block[: stop - start])
+        torch.sum(products, dim=1, out=maps[start:stop])
+    return maps.clamp_min_(0)
+
+
+def _products(acts: Tensor, grads: Tensor, dtype: torch.dtype, out: Tensor | None = None) -> Tensor:
+    """ReLU(G) * A in `dtype`, written to `out` where it is given."""
+    if grads.dtype == dtype:
+        return torch.clamp_min(grads, 0, out=out).mul_(acts)
+    widened = grads.to(dtype) if out is None else out.copy_(grads)
+    return widened.clamp_min_(0).mul_(acts)
+
+
+@_aggregate.register_fake
+def _aggregate_fake(acts: Tensor, grads: Tensor) -> Tensor:
+    images, _, height, width = acts.shape
+    return acts.new_empty((images, height, width), dtype=accumulator(acts.dtype))
+
+
+def aggregate(acts: Tensor, grads: Tensor) -> Tensor:
+    """Saliency map M = ReLU( sum_k ReLU(G^k) * A^k ) of every image.
+
+    The value of an image does not depend on the rest of the batch: on a CPU it is the same to the bit. (The
+    one exception is a map of a single cell with 32768 channels or more.) The result carries no gradient.
+
+    Args:
+        acts: activations A at a tap, shape (N, C, h, w), float32, float16, bfloat16 or float64, any layout.
+        grads: gradients G of the target with respect to `acts`; same shape, dtype and device, any layout.
+
+    Returns:
+        Maps, shape (N, h, w), contiguous, at least 0, in units of the target; float32, or float64 for
+        float64. NaN where a product is NaN.
+
+    Raises:
+        TypeError: an argument is no tensor, or its dtype is none of the four.
+        ValueError: the shapes, dtypes or devices differ, or `acts` is not (N, C, h, w) with C, h, w > 0.
+
+    Reference: Jiang et al., LayerCAM, IEEE TIP 30 (2021), eq. 6 and 7; arXiv 2509.17457.
+
+    >>> acts = torch.tensor([[[[2.0, 1.0]], [[3.0, -4.0]]]])
+    >>> grads = torch.tensor([[[[1.0, 1.0]], [[-1.0, 0.5]]]])
+    >>> aggregate(acts, grads)
+    tensor([[[2., 0.]]])
+    """
+    for name, value in (("acts", acts), ("grads", grads)):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    if acts.dtype not in DTYPES:
+        raise TypeError(f"acts must be float32, float16, bfloat16 or float64, got {acts.dtype}")
+    if acts.dim() != 4 or 0 in acts.shape[1:]:
+        raise ValueError(f"acts must have shape (N, C, h, w) with C, h, w > 0, got {tuple(acts.shape)}")
+    if grads.shape != acts.shape:
+        raise ValueError(f"grads must have the shape of acts {tuple(acts.shape)}, got {tuple(grads.shape)}")
+    if grads.dtype != acts.dtype:
+        raise ValueError(f"grads must have the dtype of acts, {acts.dtype}, got {grads.dtype}")
+    if grads.device != acts.device:
+        raise ValueError(f"grads must be on the device of acts, {acts.device}, got {grads.device}")
+    maps: Tensor = _aggregate(acts.detach(), grads.detach())
+    return maps

@@ -1,0 +1,170 @@
+"""Region shares of maps: how much of a map's support, or of its mass, lies in each class of a label image.
+
+    p < 100:  share_c = |{x in S_p : label(x) = c}| / |S_p|,              size = |S_p|
+    p = 100:  share_c = sum_{label(x) = c} ReLU(U(x)) / sum ReLU(U(x)),   size = |{x : U(x) > 0}|
+
+U is the upsampled map and S_p its support. maps (N, h, w) and labels (N, H, W) -> shares (N, P, classes) and
+sizes (N, P). Upsampling, selection and counting are done for a block of maps at a time; no mask is written.
+
+Reference: arXiv 2509.17457, which measures the share of facial regions in the most important pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from leamfast_kernels import selection
+from leamfast_kernels.support import support_reference
+from leamfast_kernels.tuning import SELECTION_BLOCK
+from leamfast_kernels.upsample import Centres, Size, check_centres, check_maps, check_size, resample
+
+
+def region_share_reference(
+    maps: Tensor,
+    labels: Tensor,
+    percents: Sequence[float],
+    height: int,
+    width: int,
+    centres: Sequence[float] | None = None,
+    classes: int = 19,
+) -> tuple[Tensor, Tensor]:
+    """Shares and sizes from the masks of `support_reference`, one class at a time, in float64."""
+    mass = resample(maps.float(), height, width, centres).clamp_min(0).double()
+    masks = support_reference(maps, percents, height, width, centres)
+    whole = torch.tensor([percent == 100 for percent in percents], device=maps.device)[:, None, None]
+    weights = torch.where(whole, mass[:, None], 1.0) * masks
+    inside = [(weights * (labels == label)[:, None]).sum(dim=(2, 3)) for label in range(classes)]
+    shares = (torch.stack(inside, dim=2) / weights.sum(dim=(2, 3))[:, :, None]).float()
+    usable = selection.finite(maps.float())[:, None]
+    sizes = torch.where(usable, masks.sum(dim=(2, 3)), -1).int()
+    return shares.masked_fill(~usable[:, :, None], torch.nan), sizes
+
+
+@torch.library.custom_op("leamfast::region_share", mutates_args=())
+def _region_share(
+    maps: Tensor,
+    labels: Tensor,
+    percents: list[float],
+    height: int,
+    width: int,
+    centres: list[float] | None = None,
+    classes: int = 19,
+) -> tuple[Tensor, Tensor]:
+    # Here and not in the public function, where a look at the values would break a compiled graph.
+    if labels.numel() and int(labels.max()) >= classes:
+        raise ValueError(f"labels must be below classes = {classes}, got {int(labels.max())}")
+    count = maps.shape[0]
+    shares = torch.empty((count, len(percents), classes), dtype=torch.float32, device=maps.device)
+    sizes = torch.empty((count, len(percents)), dtype=torch.int32, device=maps.device)
+    step = max(1, SELECTION_BLOCK // (height * width))
+    for start in range(0, count, step):
+        rows = slice(start, min(start + step, count))
+        block = maps[rows].float()
+        values = resample(block, height, width, centres).flatten(1)
+        unusable = ~selection.finite(block)[:, None]
+        weights, counts = _per_class(values, labels[rows].flatten(1), percents, height, width, classes)
+        torch.div(weights, weights.sum(dim=2, keepdim=True), out=weights)
+        shares[rows] = weights.masked_fill_(unusable[:, :, None], torch.nan)
+        sizes[rows] = counts.masked_fill_(unusable, -1)
+    return shares, sizes
+
+
+def _per_class(
+    values: Tensor, labels: Tensor, percents: Sequence[float], height: int, width: int, classes: int
+) -> tuple[Tensor, Tensor]:
+    """Weight of each class (N, P, classes) float64, and pixels of each support (N, P) int64."""
+    maps, pixels = values.shape
+    weights = torch.zeros((maps, len(percents), classes), dtype=torch.float64, device=values.device)
+    sizes = torch.zeros((maps, len(percents)), dtype=torch.int64, device=values.device)
+    columns: dict[int, list[int]] = {}
+    for column, percent in enumerate(percents):
+        if percent == 100:
+            weights[:, column] = _sum_by_class(labels.long(), values.clamp_min(0).double(), classes)
+            sizes[:, column] = (values > 0).sum(dim=1)
+        elif number := selection.pixel_count(percent, height, width):
+            columns.setdefault(number, []).append(column)
+    if columns:
+        for number, keys in selection.largest(selection.pixel_keys(values), list(columns)):
+            chosen = labels.gather(1, selection.key_index(keys, pixels)).long()
+            inside = _sum_by_class(chosen, (keys >= selection.POSITIVE).double(), classes)
+            weights[:, columns[number]] = inside[:, None]
+            sizes[:, columns[number]] = inside.sum(dim=1).long()[:, None]
+    return weights, sizes
+
+
+def _sum_by_class(labels: Tensor, weights: Tensor, classes: int) -> Tensor:
+    """Sum of the weights (N, K) of each class, (N, classes) float64, added in the order of the pixels."""
+    return weights.new_zeros((labels.shape[0], classes)).scatter_add_(1, labels, weights)
+
+
+@_region_share.register_fake
+def _region_share_fake(
+    maps: Tensor,
+    labels: Tensor,
+    percents: list[float],
+    height: int,
+    width: int,
+    centres: list[float] | None = None,
+    classes: int = 19,
+) -> tuple[Tensor, Tensor]:
+    shares = maps.new_empty((maps.shape[0], len(percents), classes), dtype=torch.float32)
+    return shares, maps.new_empty((maps.shape[0], len(percents)), dtype=torch.int32)
+
+
+def region_share(
+    maps: Tensor,
+    labels: Tensor,
+    percents: Sequence[float],
+    size: Size,
+    centres: Centres | None = None,
+    classes: int = 19,
+) -> tuple[Tensor, Tensor]:
+    """Share of each class in the support of maps, and at 100 percent in their mass.
+
+    The support is that of `support`, pixel for pixel. At p = 100 the shares are those of the sum of the
+    positive pixels of the upsampled map, added in float64. There is no gradient.
+
+    Args:
+        maps: maps, shape (N, h, w), float32, float16, bfloat16 or float64, any layout.
+        labels: class of every pixel, shape (N, H, W), uint8, below `classes`; on the device of `maps`.
+        percents: P percentages of the image area, each in (0, 100], in any order.
+        size: side or (H, W) of the upsampled map in pixels.
+        centres: place of the cells, as for `upsample`.
+        classes: number of classes, 1 to 256.
+
+    Returns:
+        shares: shape (N, P, classes), float32, in [0, 1], summing to 1 over the classes; NaN where the
+            support is empty or the map holds a NaN or an infinity.
+        sizes: pixels of the support (at 100: positive pixels), shape (N, P), int32; -1 for such a map.
+
+    Raises:
+        TypeError: an argument is of the wrong type.
+        ValueError: a shape, device, label, percent, size, step or number of classes is out of range.
+
+    >>> maps = torch.tensor([[[3.0, 0.0], [2.0, 1.0]]])
+    >>> labels = torch.tensor([[[0, 1], [1, 1]]], dtype=torch.uint8)
+    >>> shares, sizes = region_share(maps, labels, [25, 100], 2, classes=2)
+    >>> shares.tolist(), sizes.tolist()
+    ([[[1.0, 0.0], [0.5, 0.5]]], [[1, 3]])
+    """
+    check_maps(maps)
+    values = selection.check_percents(percents)
+    height, width = check_size(size)
+    flat = check_centres(centres)
+    if not isinstance(classes, int) or isinstance(classes, bool):
+        raise TypeError(f"classes must be an int, got {classes!r}")
+    if not 1 <= classes <= 256:
+        raise ValueError(f"classes must lie in 1 to 256, got {classes}")
+    if not isinstance(labels, Tensor) or labels.dtype != torch.uint8:
+        got = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+        raise TypeError(f"labels must be a uint8 tensor, got {got}")
+    if tuple(labels.shape) != (maps.shape[0], height, width):
+        expected = (maps.shape[0], height, width)
+        raise ValueError(f"labels must have shape (N, H, W) = {expected}, got {tuple(labels.shape)}")
+    if labels.device != maps.device:
+        raise ValueError(f"labels must be on the device of maps, {maps.device}, got {labels.device}")
+    shares, sizes = _region_share(maps.detach(), labels, values, height, width, flat, classes)
+    return shares, sizes

@@ -1,0 +1,86 @@
+"""Support of maps: the largest positive pixels of the upsampled map, as a mask for each percent.
+
+    S_p = the round(p / 100 * H * W) largest pixels of U(M) among those with U(M) > 0, ties to the lower index
+
+maps M (N, h, w) -> S (N, P, H, W). Upsampling, selection and the mask are done for a block of maps at a time.
+
+Reference: arXiv 2509.17457, which compares and occludes maps on their largest pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from leamfast_kernels import selection
+from leamfast_kernels.tuning import SELECTION_BLOCK
+from leamfast_kernels.upsample import Centres, Size, check_centres, check_maps, check_size, resample
+
+
+def support_reference(
+    maps: Tensor, percents: Sequence[float], height: int, width: int, centres: Sequence[float] | None = None
+) -> Tensor:
+    """Support by one stable sort of every upsampled map; centres as [offset_y, step_y, offset_x, step_x]."""
+    values = resample(maps.float(), height, width, centres).flatten(1)
+    order = torch.sort(values, dim=1, descending=True, stable=True).indices
+    places = torch.arange(height * width, device=maps.device).expand_as(order)
+    place = torch.empty_like(order).scatter_(1, order, places)
+    usable = (values > 0) & selection.finite(maps.float())[:, None]
+    masks = [usable & (place < selection.pixel_count(percent, height, width)) for percent in percents]
+    return torch.stack(masks, dim=1).unflatten(2, (height, width))
+
+
+@torch.library.custom_op("leamfast::support", mutates_args=())
+def _support(
+    maps: Tensor, percents: list[float], height: int, width: int, centres: list[float] | None = None
+) -> Tensor:
+    counts = [selection.pixel_count(percent, height, width) for percent in percents]
+    masks = torch.empty((maps.shape[0], len(counts), height * width), dtype=torch.bool, device=maps.device)
+    step = max(1, SELECTION_BLOCK // (height * width))
+    for start in range(0, maps.shape[0], step):
+        block = maps[start : start + step].float()
+        keys = selection.pixel_keys(resample(block, height, width, centres))
+        lowest = selection.thresholds(keys, counts)
+        lowest.masked_fill_(~selection.finite(block)[:, None], selection.NOTHING)
+        torch.ge(keys[:, None], lowest[:, :, None], out=masks[start : start + step])
+    return masks.unflatten(2, (height, width))
+
+
+@_support.register_fake
+def _support_fake(
+    maps: Tensor, percents: list[float], height: int, width: int, centres: list[float] | None = None
+) -> Tensor:
+    return maps.new_empty((maps.shape[0], len(percents), height, width), dtype=torch.bool)
+
+
+def support(maps: Tensor, percents: Sequence[float], size: Size, centres: Centres | None = None) -> Tensor:
+    """Masks of the largest positive pixels of upsampled maps.
+
+    S_p holds the round(p / 100 * H * W) largest positive pixels of the upsampled map (Python's `round`: an
+    exact half goes to the even number). Equal pixels go in by lower flat index. Where fewer pixels are
+    positive, S_p holds those and no more. Pixels are compared in float32; there is no gradient.
+
+    Args:
+        maps: maps, shape (N, h, w), float32, float16, bfloat16 or float64, any layout.
+        percents: P percentages of the image area, each in (0, 100], in any order.
+        size: side or (H, W) of the upsampled map in pixels.
+        centres: place of the cells, as for `upsample`.
+
+    Returns:
+        Masks, shape (N, P, H, W), bool. All False for a map that holds a NaN or an infinity.
+
+    Raises:
+        TypeError: an argument is of the wrong type.
+        ValueError: `maps` is not (N, h, w) with h, w > 0, or a percent, size or step is out of range.
+
+    >>> support(torch.tensor([[[3.0, 0.0], [3.0, 1.0]]]), [25, 100], 2).int().flatten(2)
+    tensor([[[1, 0, 0, 0],
+             [1, 0, 1, 1]]], dtype=torch.int32)
+    """
+    check_maps(maps)
+    shares = selection.check_percents(percents)
+    height, width = check_size(size)
+    masks: Tensor = _support(maps.detach(), shares, height, width, check_centres(centres))
+    return masks

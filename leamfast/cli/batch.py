@@ -1,0 +1,121 @@
+"""`leamfast batch`: maps for a data set."""
+
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from leamfast.cli.output import note, print_json
+from leamfast.engine.batch_run import BatchReport, BatchRequest, run_batch
+from leamfast.errors import RequestError
+from leamfast.store.settings import read_settings
+
+__all__ = ["batch", "finish"]
+
+INTERRUPTED = 130
+
+
+def batch(
+    context: typer.Context,
+    data: Annotated[
+        Path | None, typer.Argument(help="Folder of identity folders, or a manifest (CSV, Parquet).", metavar="DATA")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Result folder; made where it does not exist.")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="Model SPEC: demo, NAME=WEIGHTS, module:factory, alias:=SPEC. Repeat for more models."),
+    ] = None,
+    layers: Annotated[
+        list[str] | None,
+        typer.Option(help="auto, all or names separated by commas; NAME:tap,tap for one model.", show_default="auto"),
+    ] = None,
+    align: Annotated[str, typer.Option(help="arcface (by five points), or none for aligned crops.")] = "arcface",
+    detector: Annotated[str | None, typer.Option(help="Face detector: retinaface=FILE.")] = None,
+    parser: Annotated[str, typer.Option(help="Region masks: labels (the manifest's), or none.")] = "labels",
+    config: Annotated[Path | None, typer.Option(help="run.toml with options; those given here go first.")] = None,
+    target: Annotated[str, typer.Option(help="loss (gradient of 1 - cos) or similarity (of cos).")] = "loss",
+    references: Annotated[str, typer.Option(help="mean, each or mean-map: what an image is compared with.")] = "mean",
+    max_references: Annotated[int, typer.Option(help="References an image, for each and mean-map.")] = 8,
+    precision: Annotated[str, typer.Option(help="fp32.")] = "fp32",
+    backend: Annotated[str, typer.Option(help="auto or eager.")] = "auto",
+    batch_size: Annotated[int, typer.Option(help="Images computed at once.")] = 16,
+    shard_images: Annotated[
+        int | None, typer.Option(help="Images a part, at least; whole identities.", show_default="by data size")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Worker processes; 0 computes in this one.")] = 0,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads a process computes with.", show_default="cores / workers")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    seed: Annotated[int, typer.Option(help="Seed of random draws.")] = 0,
+    input_size: Annotated[int | None, typer.Option(help="Input side in pixels, for a SPEC that brings none.")] = None,
+    mean: Annotated[str | None, typer.Option(help="Three channel means, for such a SPEC.")] = None,
+    std: Annotated[str | None, typer.Option(help="Three standard deviations, for such a SPEC.")] = None,
+    channels: Annotated[str | None, typer.Option(help="rgb or bgr, for such a SPEC.")] = None,
+    trust_code: Annotated[bool, typer.Option("--trust-code", help="Allow module:factory to run.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Compute maps, embeddings and region shares of every image, into HDF5.
+
+    An interrupted or killed run goes on with the same command and --resume; finished parts are kept.
+    """
+    options = {k: v for k, v in context.params.items() if k in {f.name for f in fields(BatchRequest)}}
+    values = _with_config(context, options, config)
+    given = {k: v for k, v in (("size", input_size), ("mean", mean), ("std", std), ("channels", channels)) if v}
+    if given:
+        numbers = {k: _three(k, given[k]) for k in ("mean", "std") if k in given}
+        values["preprocessing"] = {**(values.get("preprocessing") or {}), "*": {**given, **numbers}}
+    for name in ("data", "out", "model"):
+        if not values.get(name):
+            raise RequestError(f"{'DATA' if name == 'data' else f'--{name}'} must be given (or a --config that has it)")
+    values["data"], values["out"] = Path(values["data"]), Path(values["out"])
+    values["model"], values["layers"] = tuple(values["model"]), tuple(values.get("layers") or ("auto",))
+    finish(run_batch(BatchRequest(**values), note), as_json)
+
+
+def finish(report: BatchReport, as_json: bool) -> None:
+    """Say how a run went, and leave with status 1 where shards failed, 130 where it was stopped."""
+    if as_json:
+        print_json(asdict(report))
+    else:
+        kept = f", {report.skipped} shards were finished before" if report.skipped else ""
+        note(
+            f"{report.images} images of {report.identities} people in {report.out} "
+            f"({report.seconds:.1f} s, {report.images_per_second:.1f} images/s{kept})"
+        )
+        if report.failures:
+            note(f"{report.failures} rows in {report.out / 'failures.csv'} say what was left out and why")
+    if report.interrupted:
+        note("stopped; go on with --resume")
+        raise typer.Exit(INTERRUPTED)
+    if report.failed_shards:
+        note(f"{report.failed_shards} shards failed; --resume tries them again")
+        raise typer.Exit(1)
+
+
+def _with_config(context: typer.Context, options: dict[str, Any], config: Path | None) -> dict[str, Any]:
+    """Options given on the command line, then those of the config file, then the defaults."""
+    if config is None:
+        return options
+    content = read_settings(config)
+    request = dict(content.get("request", {}))
+    if unknown := sorted(set(request) - {f.name for f in fields(BatchRequest)}):
+        raise RequestError(f"{config}: [request] has the unknown option {unknown[0]!r}")
+    request.pop("resume", None)
+    if "models" in content:
+        request["preprocessing"] = {**request.get("preprocessing", {}), **content["models"]}
+    given = {
+        name: value
+        for name, value in options.items()
+        if (source := context.get_parameter_source(name)) is not None and source.name != "DEFAULT"
+    }
+    return {**options, **request, **given}
+
+
+def _three(name: str, text: str) -> list[float]:
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError as exc:
+        raise RequestError(f"--{name} must be three numbers separated by commas, got {text!r}") from exc

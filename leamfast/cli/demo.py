@@ -1,0 +1,68 @@
+"""`leamfast demo`: synthetic faces -> maps -> tables -> a picture, in a minute, offline."""
+
+import csv
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from leamfast.analysis.regions import write_region_table
+from leamfast.cli.output import note, print_json, print_table
+from leamfast.datasets.synthetic import write_dataset
+from leamfast.engine.batch_run import BatchRequest, run_batch
+from leamfast.engine.progress import ImageProgress
+from leamfast.errors import RequestError
+from leamfast.store.results import open_results
+
+__all__ = ["demo"]
+
+SHOWN = ("re", "le", "rb", "lb", "nose", "ulip", "llip", "imouth", "face", "hair", "background")
+THRESHOLD = "5"
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder to write; must be new or empty.")] = Path("leamfast-demo"),
+    identities: Annotated[int, typer.Option(min=2, help="How many people.")] = 24,
+    images: Annotated[int, typer.Option(min=2, help="Images of each.")] = 8,
+    target: Annotated[str, typer.Option(help="loss (gradient of 1 - cos) or similarity (of cos).")] = "loss",
+    seed: Annotated[int, typer.Option(help="Seed of the faces.")] = 1000,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Show what leamfast does: render faces, compute maps of the demo model, and say what they point at."""
+    from leamfast.report.overlays import overlay_figure  # matplotlib, only here
+
+    if out.is_dir() and any(out.iterdir()):
+        raise RequestError(f"--out {out} is not empty: remove it or choose another folder")
+    faces, run = out / "faces", out / "run"
+    with ImageProgress("faces", identities * images) as progress:
+        write_dataset(faces, identities=identities, images=images, seed=seed, progress=progress.advance)
+    report = run_batch(BatchRequest(data=faces, out=run, model=("demo",), align="none", target=target), note)
+    table, _ = write_region_table(run)
+    picture = out / "maps.png"
+    with open_results(run) as results:
+        first = [int((results.identities == person).nonzero()[0][0]) for person in range(min(4, identities))]
+        overlay_figure(results, "demo", first, faces, picture)
+    columns, rows = _over_representation(table)
+    if as_json:
+        found = {str(row[0]): dict(zip(columns[1:], row[1:], strict=True)) for row in rows}
+        print_json(
+            {"out": out, "images": report.images, "identities": report.identities, "target": target,
+             "images_per_second": report.images_per_second, "run": run, "picture": picture, "regions": table,
+             "over_representation": found}
+        )  # fmt: skip
+        return
+    print_table(columns, rows, f"Share of the top {THRESHOLD}% of pixels over share of the area (1 = chance)")
+    print_table(
+        ["", ""],
+        [["picture", picture], ["maps and embeddings", run / "index.h5"], ["all regions", table], ["faces", faces]],
+    )
+
+
+def _over_representation(table: Path) -> tuple[list[str], list[list[object]]]:
+    """Over-representation of the facial regions in each map's support, one line a map."""
+    lines: dict[str, dict[str, float]] = {}
+    with table.open(newline="") as file:
+        for row in csv.DictReader(file):
+            if row["threshold"] == THRESHOLD:
+                lines.setdefault(row["map"], {})[row["region"]] = float(row["over_representation"])
+    return ["map", *SHOWN], [[name, *(values[region] for region in SHOWN)] for name, values in lines.items()]

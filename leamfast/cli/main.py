@@ -1,0 +1,47 @@
+"""The `leamfast` command."""
+
+import os
+import sys
+
+import typer
+
+from leamfast.cli.batch import batch
+from leamfast.cli.demo import demo
+from leamfast.cli.inspect import info, layers, models
+from leamfast.cli.output import note
+from leamfast.cli.results import analyze, verify
+from leamfast.cli.synth import synth
+from leamfast.errors import RequestError
+from leamfast.store.atomic import StorageFullError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="leamfast",
+    help="Which parts of a face does a recognition model use to recognise one person?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (demo, synth, batch, analyze, verify, models, layers, info):
+    app.command()(command)
+
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command; what the user did wrong is one sentence on stderr and status 2."""
+    try:
+        app()
+    except RequestError as exc:
+        note(f"leamfast: {exc}")
+        sys.exit(2)
+    except StorageFullError as exc:
+        note(f"leamfast: {exc.strerror}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        note("leamfast: interrupted; finished parts are whole, go on with --resume")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

@@ -1,0 +1,209 @@
+"""The main pass: shards of images -> embeddings, maps, region shares, as parts.
+
+A `BatchFunction` is what `engine.run` carries to its workers. It is small and picklable; models and detector
+are loaded once in each process, at its first shard.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from leamfast.engine.crops import Crops, make_crops
+from leamfast.engine.maps import MapSettings, map_rows
+from leamfast.engine.plan import Shard
+from leamfast.faces.detection import RetinaFaceDetector, parse_detector
+from leamfast.leam.program import EagerProgram
+from leamfast.leam.taps import select_taps
+from leamfast.models.loading import load_model
+from leamfast.store.arrays import THRESHOLDS, Array
+from leamfast.store.part import Part
+
+__all__ = ["BatchFunction", "BatchSettings", "ModelSettings"]
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """One model of a run.
+
+    Attributes:
+        spec: as `load_model` takes it.
+        name: under which its results are stored.
+        layers: names of its taps.
+        preprocessing: for a spec that brings none.
+    """
+
+    spec: str
+    name: str
+    layers: tuple[str, ...]
+    preprocessing: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class BatchSettings:
+    """Everything that the values of the main pass depend on, besides the shards themselves.
+
+    Attributes:
+        root: folder that relative image paths start from.
+        models: the models.
+        detector: `retinaface=FILE`, or None where the crops are aligned already.
+        labels: whether the manifest brings region masks.
+        columns: metadata columns.
+        person_columns: those of them that say the same of all images of an identity.
+        target: `loss` or `similarity`.
+        maps: reference policy, draws and batch size.
+        threads: how many threads one process computes with.
+        device: where models compute.
+        trust_code: whether `module:factory` may run.
+    """
+
+    root: Path
+    models: tuple[ModelSettings, ...]
+    detector: str | None
+    labels: bool
+    columns: tuple[str, ...]
+    person_columns: tuple[str, ...]
+    target: str
+    maps: MapSettings
+    threads: int
+    device: str
+    trust_code: bool = False
+
+
+class BatchFunction:
+    """Shard -> part."""
+
+    def __init__(self, settings: BatchSettings) -> None:
+        self.settings = settings
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"settings": self.settings}  # what a process has loaded stays there
+
+    @cached_property
+    def programs(self) -> dict[str, EagerProgram]:
+        """The model's programs by name, loaded at first use."""
+        settings = self.settings
+        torch.set_num_threads(settings.threads)
+        if torch.device(settings.device).type == "cuda":
+            torch.backends.cudnn.allow_tf32 = False  # float32 is float32; it is torch's default to round here
+        programs = {}
+        for m in settings.models:
+            model = load_model(
+                m.spec, preprocessing=m.preprocessing, trust_code=settings.trust_code, device=settings.device
+            )
+            programs[m.name] = EagerProgram(model, select_taps(model, m.layers), settings.target)
+        return programs
+
+    @cached_property
+    def detector(self) -> RetinaFaceDetector | None:
+        """The face detector, loaded at first use."""
+        spec = self.settings.detector
+        return None if spec is None else parse_detector(spec).load(self.settings.device)
+
+    def __call__(self, shard: Shard) -> Part:
+        """Compute one shard."""
+        settings, programs = self.settings, self.programs
+        sizes = sorted({p.model.preprocessing.size for p in programs.values()})
+        crops = make_crops(shard, settings.root, sizes, self.detector, settings.labels, settings.threads)
+        identities = [row.identity for row in crops.rows]
+        arrays = _image_arrays(crops, settings.columns)
+        arrays |= _identity_arrays(shard, identities, settings.person_columns)
+        for size in sizes:
+            arrays |= _crop_arrays(crops, size, settings.labels)
+        groups = {}
+        for name, program in programs.items():
+            size = program.model.preprocessing.size
+            rows = map_rows(
+                program,
+                _stack(crops.images[size], (size, size, 3), np.uint8),
+                _stack(crops.labels[size], (size, size), np.uint8) if settings.labels else None,
+                identities,
+                [row.position for row in crops.rows],
+                len(shard.identities),
+                settings.maps,
+            )
+            arrays |= {f"model/{name}/{path}": array for path, array in rows.arrays.items()}
+            arrays |= _scales(name, program)
+            groups[f"model/{name}"] = _attributes(program, settings)
+            for row in rows.equal:
+                crops.fail(crops.rows[row].entry, "reference", f"a reference equals the image for {name}: no map")
+        for row, identity in zip(crops.rows, identities, strict=True):
+            if identities.count(identity) == 1:
+                crops.fail(row.entry, "reference", "only usable image of its identity: embedding kept, no map")
+        return Part(shard.number, arrays, groups, tuple(crops.failures))
+
+
+def _image_arrays(crops: Crops, columns: Sequence[str]) -> dict[str, Array]:
+    rows = crops.rows
+    arrays = {
+        "image/path": _text([row.entry.path for row in rows], "row"),
+        "image/sha1": _text([row.sha1 for row in rows], "row"),
+        "image/position": Array(np.array([row.position for row in rows], np.int64), ("row",)),
+        "image/identity": Array(np.array([row.identity for row in rows], np.int64), ("row",), "person"),
+    }
+    for column in columns:
+        arrays[f"image/{column}"] = _text([row.entry.metadata[column] for row in rows], "row")
+    return arrays
+
+
+def _identity_arrays(shard: Shard, identities: Sequence[int], columns: Sequence[str]) -> dict[str, Array]:
+    persons = shard.identities
+    counts = np.bincount(np.array(identities, np.int64), minlength=len(persons))
+    arrays = {
+        "identity/name": _text([person.name for person in persons], "person"),
+        "identity/images": Array(counts.astype(np.int64), ("person",)),
+    }
+    for column in columns:
+        arrays[f"identity/{column}"] = _text([p.entries[0].metadata[column] for p in persons], "person")
+    return arrays
+
+
+def _crop_arrays(crops: Crops, size: int, labels: bool) -> dict[str, Array]:
+    transforms = _stack(crops.transforms[size], (2, 3), np.float64)
+    arrays = {f"crop/{size}/transform": Array(transforms, ("row", "affine_y", "affine_x"))}
+    if labels:
+        masks = _stack(crops.labels[size], (size, size), np.uint8)
+        arrays[f"crop/{size}/label"] = Array(masks, ("row", "y", "x"))
+    return arrays
+
+
+def _scales(name: str, program: EagerProgram) -> dict[str, Array]:
+    """Centres of the cells of each tap's grid, in input pixels (pixel centres at whole numbers)."""
+    size = program.model.preprocessing.size
+    return {
+        f"model/{name}/layer/{tap.name}/{axis}": Array(
+            ((np.arange(cells) + 0.5) * size / cells - 0.5).astype(np.float32), (axis,)
+        )
+        for tap in program.taps
+        for axis, cells in (("h", tap.height), ("w", tap.width))
+    }
+
+
+def _attributes(program: EagerProgram, settings: BatchSettings) -> dict[str, Any]:
+    preprocessing = program.model.preprocessing
+    return {
+        "architecture": program.model.architecture,
+        "weights": program.model.weights,
+        "input_size": preprocessing.size,
+        "channels": preprocessing.channels,
+        "mean": preprocessing.mean,
+        "std": preprocessing.std,
+        "taps": ",".join(tap.name for tap in program.taps),
+        "target": settings.target,
+        "references": settings.maps.references,
+        "activation": "signed",
+        "registration": "resize",
+        "thresholds": THRESHOLDS,
+    }
+
+
+def _text(values: Sequence[str], dim: str) -> Array:
+    return Array(np.array(values, dtype=object), (dim,))
+
+
+def _stack(values: Sequence[np.ndarray], shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    return np.stack(values).astype(dtype, copy=False) if values else np.empty((0, *shape), dtype)

@@ -1,0 +1,300 @@
+"""A whole run of the main pass: request -> settings -> shards -> parts -> index; resumable."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from leamfast.datasets.manifest import Manifest, read_manifest
+from leamfast.engine.batch import BatchFunction, BatchSettings, ModelSettings
+from leamfast.engine.crops import ALIGNMENTS
+from leamfast.engine.frozen import freeze
+from leamfast.engine.local import LocalDriver
+from leamfast.engine.maps import MapSettings
+from leamfast.engine.plan import Shard, plan_shards
+from leamfast.engine.progress import ImageProgress
+from leamfast.engine.run import RunReport, run
+from leamfast.errors import RequestError
+from leamfast.faces.detection import parse_detector
+from leamfast.faces.regions import REGIONS
+from leamfast.leam.explainer import BACKENDS
+from leamfast.leam.program import TARGETS
+from leamfast.leam.references import POLICIES
+from leamfast.leam.taps import select_taps
+from leamfast.models.face_model import FaceModel
+from leamfast.models.loading import brings_preprocessing, load_model, spec_name
+from leamfast.models.weights import file_sha256
+from leamfast.store.index import IndexSummary, write_index
+from leamfast.store.part import Part, write_part
+from leamfast.store.run_folder import RunFolder
+from leamfast.store.settings import differences, read_settings, write_settings
+
+__all__ = ["BatchReport", "BatchRequest", "PartSink", "run_batch"]
+
+
+@dataclass(frozen=True)
+class BatchRequest:
+    """What a user asks of `leamfast batch`; the command's options have the same names and meanings."""
+
+    data: Path
+    out: Path
+    model: tuple[str, ...]
+    layers: tuple[str, ...] = ("auto",)
+    align: str = "arcface"
+    detector: str | None = None
+    parser: str = "labels"
+    target: str = "loss"
+    references: str = "mean"
+    max_references: int = 8
+    precision: str = "fp32"
+    backend: str = "auto"
+    batch_size: int = 16
+    shard_images: int | None = None
+    workers: int = 0
+    threads: int | None = None
+    device: str = "cpu"
+    seed: int = 0
+    preprocessing: dict[str, dict[str, Any]] | None = None  # by model name; "*" for every model without one
+    trust_code: bool = False
+    resume: bool = False
+
+
+@dataclass(frozen=True)
+class BatchReport:
+    """What came of a run.
+
+    Attributes:
+        out: the result folder.
+        images: usable images stored.
+        identities: people.
+        failures: rows of failures.csv.
+        shards: shards computed now; `skipped`: found finished.
+        failed_shards: shards that could not be computed.
+        interrupted: whether Ctrl-C ended the run early.
+        seconds: wall time.
+        images_per_second: of the images computed now.
+    """
+
+    out: Path
+    images: int
+    identities: int
+    failures: int
+    shards: int
+    skipped: int
+    failed_shards: int
+    interrupted: bool
+    seconds: float
+    images_per_second: float
+
+
+class PartSink:
+    """Writes the part of a shard into a result folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def __call__(self, part: Part) -> None:
+        write_part(RunFolder(self.root).part(part.shard), part)
+
+
+def run_batch(request: BatchRequest, note: Callable[[str], None] | None = None) -> BatchReport:
+    """Compute maps for a data set.
+
+    Args:
+        request: what is asked.
+        note: told of what the user should know before the run starts (default: a line on stderr).
+
+    Raises:
+        RequestError: the request is wrong; nothing was computed.
+        StorageFullError: there is no room left; finished parts are whole.
+    """
+    note = note or _to_stderr
+    started = time.monotonic()
+    _check_choices(request)
+    folder = RunFolder(request.out)
+    if folder.settings.is_file() and not request.resume:
+        raise RequestError(f"result folder {request.out} holds a run already: go on with --resume or choose another --out")
+    if request.out.is_dir() and any(request.out.iterdir()) and not request.resume:
+        raise RequestError(f"result folder {request.out} is not empty: choose another --out")
+    manifest = read_manifest(request.data)
+    if manifest.ignored:
+        note(f"{manifest.ignored} files without an image's suffix are ignored")
+    models = _load_models(request)
+    before = read_settings(folder.settings)["frozen"] if folder.settings.is_file() else None
+    settings = _settings(request, manifest, models, before)
+    plan = plan_shards(manifest, request.shard_images or _shard_images(len(manifest.entries)))
+    frozen = freeze(
+        settings,
+        models,
+        manifest_sha256=manifest.sha256(),
+        detector_sha256=None if request.detector is None else file_sha256(parse_detector(request.detector).weights),
+        shards=[shard.images for shard in plan],
+        align=request.align,
+        precision=request.precision,
+        backend="eager",
+    )
+    del models
+    with folder.locked():
+        if before is None:
+            write_settings(folder.settings, asdict(request), frozen)
+        elif changed := differences(before, frozen):
+            raise RequestError(
+                f"result folder {request.out} was made with other settings ({'; '.join(changed)}): "
+                "ask for the same ones to go on, or choose another --out"
+            )
+        report, summary = _compute(folder, plan, settings, request.workers)
+    seconds = time.monotonic() - started
+    finished = sum(shard.images for shard in plan if shard.number in set(report.done))
+    return BatchReport(
+        out=request.out,
+        images=summary.rows,
+        identities=summary.persons,
+        failures=summary.failures,
+        shards=len(report.done),
+        skipped=summary.parts - len(report.done),
+        failed_shards=len(report.failed),
+        interrupted=report.interrupted,
+        seconds=round(seconds, 3),
+        images_per_second=round(finished / seconds, 2),
+    )
+
+
+def _compute(
+    folder: RunFolder, plan: Sequence[Shard], settings: BatchSettings, workers: int
+) -> tuple[RunReport, IndexSummary]:
+    finished = set(folder.finished(len(plan)))
+    left = [shard for shard in plan if shard.number not in finished]
+    total = sum(shard.images for shard in plan)
+    with ImageProgress("maps", total, done=total - sum(shard.images for shard in left)) as progress:
+        report = run(
+            left,
+            BatchFunction(settings),
+            PartSink(folder.root),
+            driver=LocalDriver(workers),
+            advance=progress.advance,
+            note=progress.note,
+        )
+    parts = [folder.part(number) for number in folder.finished(len(plan))]
+    failed = [
+        (entry.path, entry.identity, "compute", report.failed[shard.number])
+        for shard in plan
+        if shard.number in report.failed
+        for identity in shard.identities
+        for entry in identity.entries
+    ]
+    return report, write_index(folder.root, parts, len(plan), REGIONS, failed)
+
+
+def _load_models(request: BatchRequest) -> list[FaceModel]:
+    models = []
+    for spec in request.model:
+        given = request.preprocessing or {}
+        brought = None if brings_preprocessing(spec) else given.get(spec_name(spec), given.get("*"))
+        models.append(load_model(spec, preprocessing=brought, trust_code=request.trust_code))
+    names = [model.name for model in models]
+    for name in names:
+        if names.count(name) > 1:
+            raise RequestError(f"model name {name!r} is used twice: rename one, for example {name}2:={request.model[-1]}")
+    if not models:
+        raise RequestError("model must be given at least once, for example --model demo")
+    return models
+
+
+def _settings(
+    request: BatchRequest, manifest: Manifest, models: Sequence[FaceModel], before: dict[str, Any] | None
+) -> BatchSettings:
+    layers = _layers_by_model(request.layers, [model.name for model in models])
+    threads = request.threads
+    if threads is None:  # a resumed run keeps the number of threads, whatever the number of workers is now
+        threads = before["threads"] if before else max(1, (os.cpu_count() or 1) // max(1, request.workers))
+    return BatchSettings(
+        root=manifest.root.resolve(),
+        models=tuple(
+            ModelSettings(
+                spec,
+                model.name,
+                tuple(tap.name for tap in select_taps(model, layers[model.name])),
+                None if brings_preprocessing(spec) else model.preprocessing.to_dict(),
+            )
+            for spec, model in zip(request.model, models, strict=True)
+        ),
+        detector=request.detector if request.align != "none" else None,
+        labels=request.parser == "labels" and any(entry.label is not None for entry in manifest.entries),
+        columns=manifest.columns,
+        person_columns=_person_columns(manifest),
+        target=request.target,
+        maps=MapSettings(request.references, request.max_references, request.seed, request.batch_size),
+        threads=threads,
+        device=request.device,
+        trust_code=request.trust_code,
+    )
+
+
+def _layers_by_model(layers: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+    """`auto`, `all` or `tap,tap` for every model; `NAME:tap,tap` for one of them."""
+    everyone, own = "auto", {}
+    for item in layers:
+        name, colon, taps = item.partition(":")
+        if not colon:
+            everyone = item
+        elif name in names:
+            own[name] = taps
+        else:
+            raise RequestError(f"layers {item!r} names a model that is not in this run: {', '.join(names)} are")
+    return {name: own.get(name, everyone) for name in names}
+
+
+def _person_columns(manifest: Manifest) -> tuple[str, ...]:
+    """The metadata columns that say the same of all images of each identity."""
+    constant = []
+    for column in manifest.columns:
+        values: dict[str, str] = {}
+        if all(values.setdefault(e.identity, e.metadata[column]) == e.metadata[column] for e in manifest.entries):
+            constant.append(column)
+    return tuple(c for c in constant if c not in ("name", "images"))
+
+
+def _shard_images(images: int) -> int:
+    """Shards small enough to lose little with one, large enough that their number stays manageable."""
+    return min(1024, max(64, images // 500))
+
+
+def _check_choices(request: BatchRequest) -> None:
+    choices = {
+        "align": (request.align, ALIGNMENTS),
+        "parser": (request.parser, ("labels", "none")),
+        "target": (request.target, TARGETS),
+        "references": (request.references, POLICIES),
+        "precision": (request.precision, ("fp32",)),
+        "backend": (request.backend, BACKENDS),
+    }
+    for name, (value, allowed) in choices.items():
+        if value not in allowed:
+            raise RequestError(f"--{name} must be one of {', '.join(allowed)}, got {value!r}")
+    least = {"max-references": request.max_references, "batch-size": request.batch_size}
+    least |= {"shard-images": request.shard_images or 1, "threads": request.threads or 1}
+    for name, number in least.items():
+        if number < 1:
+            raise RequestError(f"--{name} must be at least 1, got {number}")
+    if request.workers < 0 or request.seed < 0:
+        raise RequestError(f"--workers and --seed must not be negative, got {request.workers} and {request.seed}")
+    if request.align == "arcface" and request.detector is None:
+        raise RequestError(
+            "--align arcface needs a detector: give --detector retinaface=FILE, "
+            "or --align none for crops that are aligned already"
+        )
+    try:
+        device = torch.device(request.device)
+    except RuntimeError as exc:
+        raise RequestError(f"--device must be cpu, cuda or cuda:N, got {request.device!r}") from exc
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise RequestError(f"--device {request.device} asks for a GPU, but torch sees none here: use --device cpu")
+
+
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,103 @@
+"""Everything that the values of a run depend on, as it stands in `[frozen]` of run.toml."""
+
+import hashlib
+import platform
+from collections.abc import Sequence
+from functools import cache
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from leamfast.engine.batch import BatchSettings
+from leamfast.models.face_model import FaceModel
+
+__all__ = ["freeze"]
+
+PACKAGES = ("leamfast", "leamfast_kernels")
+VERSIONS = ("torch", "triton", "numpy", "opencv-python", "pillow", "pyfacer", "h5py")
+
+
+def freeze(
+    settings: BatchSettings,
+    models: Sequence[FaceModel],
+    *,
+    manifest_sha256: str,
+    detector_sha256: str | None,
+    shards: Sequence[int],
+    align: str,
+    precision: str,
+    backend: str,
+) -> dict[str, Any]:
+    """The frozen settings of a run, as plain values.
+
+    Args:
+        settings: the resolved settings.
+        models: the models, in the same order as `settings.models`.
+        manifest_sha256: of paths, identities, labels and metadata.
+        detector_sha256: of the detector's weights.
+        shards: images in each shard.
+        align, precision, backend: as resolved.
+    """
+    return {
+        "manifest": manifest_sha256,
+        "shards": {"count": len(shards), "images": sum(shards), "boundaries": _hash(",".join(map(str, shards)))},
+        "align": align,
+        "detector": detector_sha256,
+        "labels": settings.labels,
+        "target": settings.target,
+        "references": settings.maps.references,
+        "max_references": settings.maps.max_references,
+        "seed": settings.maps.seed,
+        "batch_size": settings.maps.batch_size,
+        "activation": "signed",
+        "registration": "resize",
+        "precision": precision,
+        "backend": backend,
+        "memory_layout": "contiguous",
+        "threads": settings.threads,
+        "device": _device(settings.device),
+        "models": {
+            m.name: {
+                "architecture": m.architecture,
+                "weights": m.weights,
+                "layers": list(s.layers),
+                "preprocessing": m.preprocessing.to_dict(),
+            }
+            for m, s in zip(models, settings.models, strict=True)
+        },
+        "versions": _versions(),
+        "code": _code(),
+    }
+
+
+def _device(device: str) -> str:
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in VERSIONS:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+@cache
+def _code() -> str:
+    """Hash over the source files of the packages that compute."""
+    total = hashlib.sha256()
+    for package in PACKAGES:
+        root = Path(str(import_module(package).__file__)).parent
+        for path in sorted(root.rglob("*.py")):
+            total.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return total.hexdigest()
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

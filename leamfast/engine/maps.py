@@ -1,0 +1,211 @@
+"""Maps of the rows of a shard by one model: batches in, stored arrays out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from leamfast_kernels import region_share
+from torch import Tensor
+
+from leamfast.engine.batches import pack
+from leamfast.engine.crops import NO_LABEL
+from leamfast.faces.regions import REGIONS
+from leamfast.leam.fused import fuse, normalise
+from leamfast.leam.program import EagerProgram
+from leamfast.leam.references import SAME, draw_references, leave_one_out, unit
+from leamfast.leam.stored import to_stored
+from leamfast.store.arrays import THRESHOLDS, Array
+
+__all__ = ["MapSettings", "ModelRows", "map_rows"]
+
+
+@dataclass(frozen=True)
+class MapSettings:
+    """How maps are made of rows: reference policy, its draws, and the size of a batch."""
+
+    references: str
+    max_references: int
+    seed: int
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class ModelRows:
+    """Arrays of one model by their path below `/model/<name>`, and the rows that equal a reference."""
+
+    arrays: dict[str, Array]
+    equal: list[int]
+
+
+def map_rows(
+    program: EagerProgram,
+    crops: np.ndarray,
+    labels: np.ndarray | None,
+    identities: Sequence[int],
+    positions: Sequence[int],
+    persons: int,
+    settings: MapSettings,
+) -> ModelRows:
+    """Embeddings, maps, region shares and identity maps of a shard's rows.
+
+    Args:
+        program: the model's program.
+        crops: uint8, (n, size, size, 3).
+        labels: uint8, (n, size, size), 255 where a row has none; or None for a run without region masks.
+        identities: number of each row's identity within the shard; equal ones adjacent.
+        positions: each row's position in the manifest, which seeds its draws.
+        persons: number of identities in the shard.
+        settings: see `MapSettings`.
+    """
+    if len(identities) == 0:
+        return _no_rows(program, persons, settings)
+    pieces: dict[str, list[Tensor]] = {}
+    each: dict[str, list[Tensor]] = {}
+    equal: list[int] = []
+    size = crops.shape[1]
+    batches = pack(identities, settings.batch_size)
+    units = _first_pass(program, crops, identities, batches, settings)
+    for batch in batches:
+        references, rows = _references(batch, identities, positions, units, settings)
+        images = program.model.preprocess(crops[batch])
+        if references is None:
+            output = program(images, leave_one_out(torch.tensor([identities[row] for row in batch])))
+        else:
+            output = program(images, references=references)
+        same = output.cosines > 1 - SAME
+        equal += [row for row, bad in zip(batch, same.reshape(len(batch), -1).any(1).tolist(), strict=True) if bad]
+        label = None if labels is None else torch.from_numpy(labels[batch])
+        _keep(pieces, {"embedding": output.embeddings})
+        stored = {}
+        for tap, maps in output.maps.items():
+            maps = maps.masked_fill(same[..., None, None], torch.nan)
+            if rows is not None:
+                if settings.references == "each":
+                    _keep(each, _each(f"layer/{tap}/each", maps, batch, rows))
+                maps = normalise(maps).nanmean(dim=1)
+            stored[tap], scale = to_stored(maps)
+            _keep(pieces, {f"layer/{tap}/map": stored[tap], f"layer/{tap}/scale": scale})
+            _keep(pieces, _shares(f"layer/{tap}", stored[tap].float(), label, size))
+        fused = fuse([maps.float() for maps in stored.values()], size)
+        _keep(pieces, _shares("fused", fused, label, size))
+
+    arrays = {name: _array(name, torch.cat(values)) for name, values in (pieces | each).items()}
+    for tap in program.taps:
+        means = _identity_maps(arrays[f"layer/{tap.name}/map"].values, identities, persons)
+        arrays[f"layer/{tap.name}/identity_map"] = Array(means, ("person", "h", "w"))
+    return ModelRows(arrays, equal)
+
+
+def _no_rows(program: EagerProgram, persons: int, settings: MapSettings) -> ModelRows:
+    """The arrays of a shard without a usable image: those of one black crop, emptied."""
+    size = program.model.preprocessing.size
+    black = np.zeros((1, size, size, 3), np.uint8)
+    arrays = map_rows(program, black, black[..., 0], [0], [0], persons, settings).arrays
+    kept = {name: array.values[:0] if array.dims[0] != "person" else array.values for name, array in arrays.items()}
+    return ModelRows({name: replace(arrays[name], values=values) for name, values in kept.items()}, [])
+
+
+def _first_pass(
+    program: EagerProgram,
+    crops: np.ndarray,
+    identities: Sequence[int],
+    batches: Sequence[Sequence[int]],
+    settings: MapSettings,
+) -> Tensor | None:
+    """Unit embeddings of all rows, (n, D), where references cannot be had inside one batch; else None."""
+    counts = np.bincount(identities)
+    if settings.references == "mean" and counts.max() <= settings.batch_size:
+        return None
+    model = program.model
+    return unit(torch.cat([model.embed(model.preprocess(crops[batch])) for batch in batches]))
+
+
+def _references(
+    batch: Sequence[int],
+    identities: Sequence[int],
+    positions: Sequence[int],
+    units: Tensor | None,
+    settings: MapSettings,
+) -> tuple[Tensor | None, Tensor | None]:
+    """References of a batch's rows, and which rows they are.
+
+    Returns:
+        `mean`: (B, D), or None where the batch holds whole identities; and None.
+        `each`, `mean-map`: (B, R, D) with NaN rows as padding; and row numbers (B, R), padded with -1.
+    """
+    members = {i: [row for row, j in enumerate(identities) if j == i] for i in {identities[r] for r in batch}}
+    if settings.references == "mean":
+        if units is None or len(members[identities[batch[0]]]) <= settings.batch_size:
+            return None, None
+        others = members[identities[batch[0]]]
+        weights = leave_one_out(torch.zeros(len(others), dtype=torch.long))
+        here = [others.index(row) for row in batch]
+        return weights[here].to(units) @ units[others], None
+    assert units is not None
+    drawn = []
+    for row in batch:
+        row_of = {positions[other]: other for other in members[identities[row]]}
+        wanted = draw_references(list(row_of), positions[row], settings.max_references, settings.seed)
+        drawn.append([row_of[position] for position in wanted])
+    most = max(1, max(map(len, drawn)))
+    rows = torch.tensor([row + [-1] * (most - len(row)) for row in drawn])
+    references = units[rows.to(units.device)]
+    return references.masked_fill((rows < 0)[..., None].to(units.device), torch.nan), rows
+
+
+def _each(group: str, maps: Tensor, batch: Sequence[int], rows: Tensor) -> dict[str, Tensor]:
+    """Maps (B, R, h, w) one by one, without padding and without references equal to their image."""
+    found = ~maps[..., 0, 0].isnan()
+    stored, scale = to_stored(maps[found])
+    image_row = torch.tensor(batch)[:, None].expand(rows.shape)
+    return {
+        f"{group}/map": stored,
+        f"{group}/scale": scale,
+        f"{group}/image_row": image_row[found.cpu()],
+        f"{group}/reference_row": rows[found.cpu()],
+    }
+
+
+def _shares(group: str, maps: Tensor, labels: Tensor | None, size: int) -> dict[str, Tensor]:
+    """Support sizes and, where there are region masks, region shares of maps (B, h, w)."""
+    unlabelled = torch.ones(len(maps), dtype=torch.bool)
+    filled = torch.zeros(len(maps), size, size, dtype=torch.uint8)
+    if labels is not None:
+        unlabelled = labels[:, 0, 0] == NO_LABEL
+        filled = labels.masked_fill(unlabelled[:, None, None], 0)
+    shares, sizes = region_share(maps, filled.to(maps.device), THRESHOLDS, size, classes=len(REGIONS))
+    if labels is None:
+        return {f"{group}/support_size": sizes}
+    shares = shares.masked_fill(unlabelled[:, None, None].to(maps.device), torch.nan)
+    return {f"{group}/support_size": sizes, f"{group}/region_share": shares}
+
+
+def _keep(pieces: dict[str, list[Tensor]], values: Mapping[str, Tensor]) -> None:
+    for name, value in values.items():
+        pieces.setdefault(name, []).append(value.cpu())
+
+
+def _array(name: str, values: Tensor) -> Array:
+    *_, group, field = ("", *name.split("/"))
+    leading = "each" if group == "each" else "row"
+    dims = {
+        "embedding": ("dimension",),
+        "map": ("h", "w"),
+        "support_size": ("threshold",),
+        "region_share": ("threshold", "region"),
+    }
+    counts = "row" if field in ("image_row", "reference_row") else ""
+    return Array(values.numpy(), (leading, *dims.get(field, ())), counts)
+
+
+def _identity_maps(maps: np.ndarray, identities: Sequence[int], persons: int) -> np.ndarray:
+    """Mean of the sum-normalised maps of each identity, (persons, h, w) float32; NaN where there is none."""
+    means = np.full((persons, *maps.shape[1:]), np.nan, np.float32)
+    values = maps.astype(np.float64)
+    sums = values.sum(axis=(1, 2))
+    for person in set(identities):
+        rows = [row for row, i in enumerate(identities) if i == person and sums[row] > 0]
+        if rows:
+            means[person] = (values[rows] / sums[rows, None, None]).mean(axis=0)
+    return means

@@ -1,0 +1,62 @@
+"""A run as shards of whole identities, in manifest order."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from leamfast.datasets.manifest import Entry, Manifest
+
+__all__ = ["Identity", "Shard", "plan_shards"]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A person and the images that the manifest lists of them.
+
+    Attributes:
+        name: as the manifest writes it.
+        first: position in the manifest of the first image; the others follow it.
+        entries: the images.
+    """
+
+    name: str
+    first: int
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Whole identities that are computed together and stored as one part."""
+
+    number: int
+    identities: tuple[Identity, ...]
+
+    @property
+    def images(self) -> int:
+        """How many images the manifest lists in this shard."""
+        return sum(len(identity.entries) for identity in self.identities)
+
+
+def plan_shards(manifest: Manifest, shard_images: int) -> tuple[Shard, ...]:
+    """Cut a manifest into shards.
+
+    A shard is closed by the identity with which it reaches `shard_images`: the boundaries follow from the
+    manifest and this number alone, never from who computes or how fast.
+    """
+    shards: list[Shard] = []
+    members: list[Identity] = []
+    first = 0
+    for name, group in groupby(manifest.entries, key=lambda entry: entry.identity):
+        entries = tuple(group)
+        members.append(Identity(name, first, entries))
+        first += len(entries)
+        if _images(members) >= shard_images:
+            shards.append(Shard(len(shards), tuple(members)))
+            members = []
+    if members:
+        shards.append(Shard(len(shards), tuple(members)))
+    return tuple(shards)
+
+
+def _images(identities: Sequence[Identity]) -> int:
+    return sum(len(identity.entries) for identity in identities)

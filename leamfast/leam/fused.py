@@ -1,0 +1,31 @@
+"""The fused map over layers: the mean of the sum-normalised upsampled maps."""
+
+from collections.abc import Iterable
+
+import torch
+from leamfast_kernels import upsample
+from torch import Tensor
+
+__all__ = ["fuse", "normalise"]
+
+
+def normalise(maps: Tensor) -> Tensor:
+    """Maps (..., h, w) divided by their sums; a map of zeros stays zero, NaN stays NaN."""
+    total = maps.sum(dim=(-2, -1), keepdim=True)
+    return maps / torch.where(total == 0, torch.ones_like(total), total)
+
+
+def fuse(maps: Iterable[Tensor], size: int) -> Tensor:
+    """Mean over taps of the sum-normalised maps upsampled to `size`.
+
+    Args:
+        maps: one (N, h, w) a tap.
+        size: side of the result in pixels.
+
+    Returns:
+        (N, size, size), float32, each map summing to 1 where no tap's map is zero.
+    """
+    upsampled = [normalise(upsample(m, size)) for m in maps]
+    if not upsampled:
+        raise ValueError("maps must hold at least one tap, got none")
+    return torch.stack(upsampled).mean(dim=0)

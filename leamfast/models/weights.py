@@ -1,0 +1,81 @@
+"""Weights from untrusted files: tensors only, matched strictly, hashed."""
+
+import hashlib
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from leamfast.errors import RequestError
+
+__all__ = ["file_sha256", "mismatch", "read_state_dict"]
+
+WRAPPERS = ("state_dict", "model_state_dict", "model")
+PREFIXES = ("module.", "model.")
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Tensors by name from a `.safetensors` or torch checkpoint, on the CPU.
+
+    Only tensors are read (`weights_only=True`): a checkpoint that would run code is refused. The wrappers
+    `{"state_dict": ...}` and the prefixes `module.` and `model.` are taken off.
+
+    Raises:
+        RequestError: the file is missing, unreadable, or holds no state dict.
+    """
+    if not path.is_file():
+        raise RequestError(f"weights file {path} does not exist")
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as exc:
+            raise RequestError(f"weights file {path} is not readable as safetensors: {exc}") from exc
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as exc:
+        raise RequestError(
+            f"weights file {path} holds more than tensors, and nothing else is unpickled "
+            "because that could run code: save its state_dict() alone"
+        ) from exc
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError) as exc:
+        raise RequestError(f"weights file {path} is not readable as a torch checkpoint: {exc}") from exc
+    for wrapper in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not content or not all(map(torch.is_tensor, content.values())):
+        raise RequestError(f"weights file {path} holds no state dict (tensors by name) but {_kind(content)}")
+    state = dict(content)
+    for prefix in PREFIXES:
+        if all(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
+
+
+def mismatch(net: nn.Module, state: Mapping[str, Tensor]) -> str | None:
+    """The first way in which a state dict does not fit a network, or None where it fits.
+
+    `num_batches_tracked` counters, which play no part in evaluation, may be absent.
+    """
+    wanted = net.state_dict()
+    for key, tensor in wanted.items():
+        if key not in state:
+            if not key.endswith("num_batches_tracked"):
+                return f"{key} is missing"
+        elif state[key].shape != tensor.shape:
+            return f"{key} has shape {tuple(state[key].shape)} where {tuple(tensor.shape)} is needed"
+    unexpected = next((key for key in state if key not in wanted), None)
+    return None if unexpected is None else f"{unexpected} is unexpected"
+
+
+def _kind(content: object) -> str:
+    return f"a {type(content).__name__}" + ("" if content else " that is empty")

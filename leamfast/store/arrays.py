@@ -1,0 +1,78 @@
+"""Named arrays with named dimensions: what a part holds and how it is laid out in HDF5.
+
+A part is a flat mapping from HDF5 path to `Array`. Each data set carries its dimension names, so that the
+index over the parts can be built from the parts alone. Leading dimensions (`row`, `person`, `each`) grow
+from part to part; all other dimensions are the same in every part and have a scale.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import h5py
+import numpy as np
+
+__all__ = ["LEADING", "SCHEMA", "THRESHOLDS", "Array", "digest", "read_array", "write_array"]
+
+SCHEMA = "leamfast/1"
+THRESHOLDS = (1, 2, 5, 10, 20, 100)
+LEADING = ("row", "person", "each")
+CHUNK_BYTES = 128 * 1024
+
+
+@dataclass(frozen=True)
+class Array:
+    """Values, the names of their dimensions, and what an index has to add to them.
+
+    Attributes:
+        values: numbers, or str as an object array.
+        dims: one name a dimension, the leading one first.
+        counts: `row` or `person` where the values number rows or persons of this part, from 0; -1 is missing.
+    """
+
+    values: np.ndarray
+    dims: tuple[str, ...]
+    counts: str = ""
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the values are strings."""
+        return self.values.dtype == object
+
+
+def write_array(file: h5py.File, path: str, array: Array) -> h5py.Dataset:
+    """Write an array as a data set, in chunks of about 128 KiB along its leading dimension."""
+    if array.values.ndim != len(array.dims):
+        raise ValueError(f"{path}: dims {array.dims} must name {array.values.ndim} dimensions")
+    values, shape = array.values, array.values.shape
+    dtype = h5py.string_dtype() if array.is_text else values.dtype
+    chunks = None
+    if values.size and len(shape) > 1:
+        rows = max(1, CHUNK_BYTES // (values.nbytes // shape[0]))
+        chunks = (min(rows, shape[0]), *shape[1:])
+    dataset = file.create_dataset(path, data=values, dtype=dtype, chunks=chunks)
+    dataset.attrs["dims"] = ",".join(array.dims)
+    if array.counts:
+        dataset.attrs["counts"] = array.counts
+    return dataset
+
+
+def read_array(dataset: h5py.Dataset) -> Array:
+    """An array as `write_array` wrote it."""
+    values = dataset.asstr()[...] if h5py.check_string_dtype(dataset.dtype) else dataset[...]
+    return Array(
+        np.asarray(values), tuple(dataset.attrs["dims"].split(",")), str(dataset.attrs.get("counts", ""))
+    )
+
+
+def digest(arrays: Mapping[str, Array]) -> str:
+    """Hex SHA-256 over names, types, shapes and values: equal to the bit means equal here."""
+    total = hashlib.sha256()
+    for path in sorted(arrays):
+        values = arrays[path].values
+        total.update(f"{path}\0{arrays[path].dims}\0{values.dtype}\0{values.shape}\0".encode())
+        if arrays[path].is_text:
+            total.update("\0".join(str(v) for v in values.ravel()).encode())
+        else:
+            total.update(np.ascontiguousarray(values).data)
+    return total.hexdigest()

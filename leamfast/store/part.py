@@ -1,0 +1,156 @@
+"""One HDF5 part a shard: written whole or not at all, self-describing, with a digest of its arrays."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from leamfast.store.arrays import SCHEMA, Array, digest, read_array, write_array
+from leamfast.store.atomic import write_atomically
+
+__all__ = ["FAILURE_FIELDS", "Failure", "Part", "PartError", "datasets", "open_part", "read_failures",
+           "read_part", "write_part"]
+
+FAILURE_FIELDS = ("path", "identity", "stage", "reason")
+
+
+class PartError(ValueError):
+    """A part is not what it should be; the message says in which way."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An image that was not used, or not for everything, and why."""
+
+    path: str
+    identity: str
+    stage: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """The results of one shard.
+
+    Attributes:
+        shard: its number in the plan.
+        arrays: HDF5 path -> array.
+        groups: HDF5 group -> attributes that describe how its values were made.
+        failures: images not used.
+    """
+
+    shard: int
+    arrays: Mapping[str, Array]
+    groups: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    failures: tuple[Failure, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """Number of usable images."""
+        return len(self.arrays["image/path"].values)
+
+    @property
+    def persons(self) -> int:
+        """Number of identities."""
+        return len(self.arrays["identity/name"].values)
+
+
+def write_part(path: Path, part: Part) -> None:
+    """Build a part in memory, then write it atomically."""
+    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+        stored = {**part.arrays, **_failure_arrays(part.failures)}
+        for name, array in stored.items():
+            write_array(file, name, array)
+        for group, attributes in part.groups.items():
+            file.require_group(group).attrs.update(attributes)
+        file.attrs.update(
+            schema=SCHEMA,
+            shard=part.shard,
+            rows=part.rows,
+            persons=part.persons,
+            digest=digest(stored),
+            complete=True,
+        )
+        file.flush()
+        image = file.id.get_file_image()
+    write_atomically(path, image)
+
+
+@contextmanager
+def open_part(path: Path) -> Iterator[h5py.File]:
+    """A part opened for reading, its completeness flag and schema checked.
+
+    Raises:
+        PartError: it is missing, not HDF5, of another schema, or was never completed.
+    """
+    if not path.is_file():
+        raise PartError(f"{path.name} is missing")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as exc:
+        raise PartError(f"{path.name} is not readable as HDF5: {exc}") from exc
+    with file:
+        if file.attrs.get("schema") != SCHEMA:
+            raise PartError(f"{path.name} has schema {file.attrs.get('schema')!r} where {SCHEMA!r} is needed")
+        if not file.attrs.get("complete"):
+            raise PartError(f"{path.name} was never completed")
+        yield file
+
+
+def datasets(file: h5py.File) -> dict[str, h5py.Dataset]:
+    """All data sets of a file by HDF5 path."""
+    found: dict[str, h5py.Dataset] = {}
+
+    def visit(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset):
+            found[name] = item
+
+    file.visititems(visit)
+    return found
+
+
+def read_part(path: Path) -> Part:
+    """A part with all its values.
+
+    Raises:
+        PartError: see `open_part`, or an array that cannot be read.
+    """
+    with open_part(path) as file:
+        try:
+            arrays = {name: read_array(dataset) for name, dataset in datasets(file).items()}
+            groups = {group: dict(file[group].attrs) for group in _groups(file)}
+            shard, wanted = int(file.attrs["shard"]), file.attrs["digest"]
+        except (OSError, KeyError, ValueError, TypeError) as exc:
+            raise PartError(f"{path.name} holds an array that cannot be read: {exc}") from exc
+    if digest(arrays) != wanted:
+        raise PartError(f"{path.name} holds other values than were written: its digest differs")
+    columns = [arrays.pop(f"failure/{name}").values for name in FAILURE_FIELDS]
+    return Part(shard, arrays, groups, tuple(Failure(*fields) for fields in zip(*columns, strict=True)))
+
+
+def read_failures(file: h5py.File) -> list[Failure]:
+    """The images that a part's shard did not use."""
+    columns = [file[f"failure/{name}"].asstr()[...] for name in FAILURE_FIELDS]
+    return [Failure(*fields) for fields in zip(*columns, strict=True)]
+
+
+def _failure_arrays(failures: tuple[Failure, ...]) -> dict[str, Array]:
+    return {
+        f"failure/{name}": Array(np.array([getattr(f, name) for f in failures], dtype=object), ("failure",))
+        for name in FAILURE_FIELDS
+    }
+
+
+def _groups(file: h5py.File) -> list[str]:
+    found: list[str] = []
+
+    def visit(name: str, item: object) -> None:
+        if isinstance(item, h5py.Group) and len(item.attrs):
+            found.append(name)
+
+    file.visititems(visit)
+    return found
