@@ -35,9 +35,11 @@ LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, BATCH = 0.1, 0.9, 5e-4, 64
 UNSEEN = 1_000_000  # first identity of the people the model is measured on
 
 
-def render_people(seed: int, first: int, people: int, images: int) -> NDArray[np.uint8]:
+def render_people(
+    seed: int, first: int, people: int, images: int, *, plant: str | None = None
+) -> NDArray[np.uint8]:
     """Pictures (people * images, H, W, 3) of the identities from `first` on, person by person."""
-    generator = FaceGenerator(seed=seed, size=DEMO_SIZE)
+    generator = FaceGenerator(seed=seed, size=DEMO_SIZE, plant=plant)
     faces = np.empty((people * images, DEMO_SIZE, DEMO_SIZE, 3), np.uint8)
     for row in range(len(faces)):
         faces[row] = generator.render(first + row // images, row % images).image
@@ -137,17 +139,20 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of data, initial weights and batch order")
     parser.add_argument("--people", type=int, default=500, help="synthetic people to train on")
     parser.add_argument("--images", type=int, default=20, help="pictures of each")
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--unseen", type=int, default=200, help="people to measure on, with 6 pictures each")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--plant", help="train on people who differ in this region only; needs an --out")
     arguments = parser.parse_args()
+    if arguments.plant is not None and arguments.out == DEMO_WEIGHTS:
+        parser.error("--plant trains another model than the demo's: name its file with --out")
 
     torch.set_num_threads(arguments.threads)
     cv2.setNumThreads(arguments.threads)
     torch.use_deterministic_algorithms(True)
 
     started = time.perf_counter()
-    faces = render_people(arguments.seed, 0, arguments.people, arguments.images)
+    faces = render_people(arguments.seed, 0, arguments.people, arguments.images, plant=arguments.plant)
     elapsed = time.perf_counter() - started
     print(
         f"rendered {len(faces)} pictures in {elapsed:.0f} s ({len(faces) / elapsed:.0f} a second)", flush=True
@@ -155,7 +160,7 @@ def main() -> None:
     target = np.repeat(np.arange(arguments.people), arguments.images)
     network = train(faces, target, epochs=arguments.epochs, seed=arguments.seed)
 
-    unseen = render_people(arguments.seed, UNSEEN, arguments.unseen, 6)
+    unseen = render_people(arguments.seed, UNSEEN, arguments.unseen, 6, plant=arguments.plant)
     people = np.repeat(np.arange(arguments.unseen), 6)
     auc = same_different_auc(embed(network, unseen), people)
     pixels = unseen.reshape(len(unseen), -1).astype(np.float32)
@@ -169,6 +174,7 @@ def main() -> None:
         "people": str(arguments.people),
         "images": str(arguments.images),
         "epochs": str(arguments.epochs),
+        "plant": arguments.plant or "",
         "auc": f"{auc:.5f}",
         "auc_pixels": f"{raw:.5f}",
     }

@@ -195,9 +195,7 @@ def _csv_rows(file: Path) -> Rows:
     except UnicodeDecodeError as exc:
         raise RequestError(f"manifest must be UTF-8, got {file}: save it in that encoding") from exc
     except csv.Error as exc:
-        raise RequestError(
-            f"manifest must be well-formed CSV, got {file}, line {reader.line_num}: {exc}"
-        ) from exc
+        raise _broken(file, f"line {reader.line_num}", f"is not well-formed CSV: {exc}") from exc
 
 
 def _parquet_rows(file: Path) -> Rows:

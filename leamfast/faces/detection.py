@@ -51,7 +51,7 @@ class Detection:
     Attributes:
         box: left, top, right, bottom, shape (4,), float32; may reach beyond the picture.
         points: image-left eye, image-right eye, nose, image-left and image-right mouth corner,
-            shape (5, 2) as (x, y), float32. (On a face that is upside down the order follows the face.)
+            shape (5, 2) as (x, y), float32. (On a face that is upside down they are not to be trusted.)
         score: confidence, `THRESHOLD`..1.
     """
 

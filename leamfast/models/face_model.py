@@ -41,7 +41,8 @@ class FaceModel:
     def layers(self) -> tuple[Layer, ...]:
         """Every module that a forward pass runs, in the order in which they finish."""
         size = self.preprocessing.size
-        return list_layers(self.network, torch.zeros(1, 3, size, size, device=self.device))
+        parameter = next(self.network.parameters(), torch.empty(0))
+        return list_layers(self.network, parameter.new_zeros(1, 3, size, size))
 
     def taps(self) -> tuple[Layer, ...]:
         """The layers whose output is a grid of cells, of which maps can be made."""

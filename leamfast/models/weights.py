@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -41,14 +42,16 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         except (SafetensorError, OSError) as exc:
             raise RequestError(f"weights file {path} is not readable as safetensors: {exc}") from exc
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")  # refused or read, not half understood
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as exc:
         raise RequestError(
             f"weights file {path} holds more than tensors, and nothing else is unpickled "
             "because that could run code: save its state_dict() alone"
         ) from exc
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError) as exc:
-        raise RequestError(f"weights file {path} is not readable as a torch checkpoint: {exc}") from exc
+    except Exception as exc:  # damaged files make the reader raise nearly anything
+        raise RequestError(f"weights file {path} is not readable as a torch checkpoint: {_first_line(exc)}") from exc
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -75,6 +78,10 @@ def mismatch(net: nn.Module, state: Mapping[str, Tensor]) -> str | None:
             return f"{key} has shape {tuple(state[key].shape)} where {tuple(tensor.shape)} is needed"
     unexpected = next((key for key in state if key not in wanted), None)
     return None if unexpected is None else f"{unexpected} is unexpected"
+
+
+def _first_line(exc: Exception) -> str:
+    return (str(exc) or type(exc).__name__).splitlines()[0]
 
 
 def _kind(content: object) -> str:

@@ -52,7 +52,7 @@ def test_a_folder_of_identity_folders(tmp_path: Path) -> None:
     assert read_manifest(str(tmp_path)) == manifest
 
 
-def test_images_directly_in_a_folder_are_one_identity(
+def test_images_in_the_folder_itself_are_one_identity(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = touch(tmp_path / "carla", "b.jpg", "a.jpg", "dan/c.jpg", "z.jpg")

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from leamfast.models.demo import DEMO_ARCHITECTURE, DEMO_WEIGHTS, demo_network
-from leamfast_bench.train_demo import cosface, embed, render_people, same_different_auc
 from safetensors import safe_open
 from safetensors.torch import load_file
+
+from leamfast.models.demo import DEMO_ARCHITECTURE, DEMO_WEIGHTS, demo_network
+from leamfast_bench.train_demo import cosface, embed, render_people, same_different_auc
 
 UNSEEN = 2_000_000  # neither trained nor measured on by train_demo
 PEOPLE, IMAGES = 60, 5
