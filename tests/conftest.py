@@ -14,3 +14,26 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("test data not found: set LEAMFAST_TEST_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def faces(tmp_path_factory) -> Path:
+    """Synthetic faces: 12 people with 4 images each, with region masks. Not to be changed."""
+    from leamfast.datasets.synthetic import write_dataset
+
+    folder = tmp_path_factory.mktemp("synthetic") / "faces"
+    write_dataset(folder, identities=12, images=4, seed=3)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished_run(faces, tmp_path_factory) -> Path:
+    """A run over `faces` in four shards, with an untrained model. Not to be changed."""
+    from leamfast.engine.batch_run import BatchRequest, run_batch
+
+    out = tmp_path_factory.mktemp("runs") / "finished"
+    request = BatchRequest(
+        data=faces, out=out, model=("demo=random:0",), align="none", shard_images=12, batch_size=5, threads=1
+    )
+    run_batch(request, note=lambda text: None)
+    return out

@@ -27,7 +27,7 @@ REQUIRED = ("path", "identity")
 LABEL = "label"
 COLUMN_NAME = re.compile(r"[^\W\d][\w .-]*")
 # Metadata columns become arrays in the result file, beside those that it has of its own.
-RESERVED_COLUMNS = frozenset({"sha1", "row", "person", "region", "threshold"})
+RESERVED_COLUMNS = frozenset({"sha1", "position", "row", "person", "region", "threshold"})
 MANIFEST_FILES = ("manifest.csv", "manifest.parquet")
 
 

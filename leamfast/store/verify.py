@@ -67,6 +67,8 @@ def _values(part: Part) -> Iterator[str]:
 
 
 def _map(name: str, maps: np.ndarray, scales: np.ndarray) -> Iterator[str]:
+    if len(maps) == 0:
+        return
     absent = np.isnan(maps).reshape(len(maps), -1)
     if (absent.any(axis=1) != absent.all(axis=1)).any():
         yield f"{name} holds a map that is NaN in part"

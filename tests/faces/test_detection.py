@@ -3,7 +3,7 @@
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,15 @@ from leamfast.faces.detection import (
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = "mobilenet0.25_Final.pth"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    # The network is small: on a busy machine its threads wait for each other ten times as long as they work.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +248,6 @@ def test_one_face_is_one_face() -> None:
 # Photos
 
 
-@pytest.mark.slow
 def test_every_photo_holds_one_face(detector: RetinaFaceDetector, shared_data: Path) -> None:
     photos = sorted(shared_data.glob("photos/*/*.jpg"))
     assert len(photos) == 61

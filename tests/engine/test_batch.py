@@ -1,0 +1,381 @@
+"""The main pass on synthetic faces: stored values against direct computation, and everything that can be wrong."""
+
+import csv
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from leamfast_kernels import region_share
+from PIL import Image
+
+from leamfast import LEAM, RequestError, load_model, open_results
+from leamfast.datasets.decoding import decode_label, read_image
+from leamfast.engine.batch_run import BatchRequest, run_batch
+from leamfast.leam.fused import fuse, normalise
+from leamfast.store.arrays import THRESHOLDS
+from leamfast.store.verify import verify
+
+MODEL = "demo=random:0"
+TAP = "layer2.0.conv1"
+
+
+def request(data: Path, out: Path, **options) -> BatchRequest:
+    base = BatchRequest(
+        data=data, out=out, model=(MODEL,), layers=(f"conv1,{TAP}",), align="none", shard_images=12,
+        batch_size=6, threads=1,
+    )  # fmt: skip
+    return replace(base, **options)
+
+
+def go(data: Path, out: Path, **options):
+    return run_batch(request(data, out, **options), note=lambda text: None)
+
+
+def failures(out: Path) -> list[list[str]]:
+    with (out / "failures.csv").open(newline="") as file:
+        return list(csv.reader(file))[1:]
+
+
+def arrays(out: Path) -> dict[str, np.ndarray]:
+    with h5py.File(out / "index.h5") as index:
+        found: dict[str, np.ndarray] = {}
+        index.visititems(lambda n, d: found.update({n: d[...]}) if isinstance(d, h5py.Dataset) else None)
+    return found
+
+
+def assert_same(first: Path, second: Path) -> None:
+    """Equal to the bit, array by array."""
+    one, two = arrays(first), arrays(second)
+    assert set(one) == set(two)
+    for name, values in one.items():
+        assert values.dtype == two[name].dtype
+        same = np.array_equal(values, two[name], equal_nan=values.dtype.kind == "f")
+        assert same, name
+
+
+@pytest.fixture(scope="module")
+def direct(faces):
+    """Embeddings and crops of all faces, in manifest order, computed without the engine."""
+    torch.set_num_threads(1)
+    model = load_model(MODEL)
+    paths = sorted(faces.glob("id*/*.png"))
+    crops = np.stack([read_image(path).pixels for path in paths])
+    images = model.preprocess(crops)
+    people = np.array([int(path.parent.name[2:]) for path in paths])
+    return model, images, model.embed(images), people, paths
+
+
+def test_mean_references_agree_with_leam_itself(faces, tmp_path, direct):
+    model, images, embeddings, people, paths = direct
+    report = go(faces, tmp_path / "out")
+    assert (report.images, report.identities, report.failures, report.shards) == (48, 12, 0, 4)
+    units = torch.nn.functional.normalize(embeddings)
+    means = torch.stack(
+        [units[[j for j in range(48) if people[j] == people[i] and j != i]].mean(0) for i in range(48)]
+    )
+    wanted = LEAM(model, ["conv1", TAP])(images, means)
+    with open_results(tmp_path / "out") as results:
+        assert results.text("image/path").tolist() == [p.relative_to(faces).as_posix() for p in paths]
+        assert results.identities.tolist() == people.tolist()
+        assert results.text("identity/name").tolist() == [f"id{i:04d}" for i in range(12)]
+        np.testing.assert_allclose(results.embedding("demo"), embeddings, rtol=1e-4, atol=1e-5)
+        for tap in results.taps("demo"):
+            maps = wanted.maps[tap].numpy()
+            error = np.abs(results.raw_map("demo", tap) - maps).max(axis=(1, 2)) / maps.max(axis=(1, 2))
+            assert error.max() < 5e-3  # float16 rounding, and PReLU kinks in other batches
+            assert (results.map("demo", tap).max(axis=(1, 2)) == 1).all()
+
+
+def test_region_shares_are_those_of_the_stored_maps(faces, tmp_path, direct):
+    go(faces, tmp_path / "out")
+    paths = direct[4]
+    labels = torch.from_numpy(np.stack([decode_label(faces / ".labels" / p.relative_to(faces)) for p in paths]))
+    with open_results(tmp_path / "out") as results:
+        stored = {tap: torch.from_numpy(results.map("demo", tap)) for tap in results.taps("demo")}
+        maps = {**stored, "fused": fuse(stored.values(), 112)}
+        for name, values in maps.items():
+            shares, sizes = region_share(values, labels, THRESHOLDS, 112)
+            group = results.file["model/demo"]["fused"] if name == "fused" else results.file["model/demo/layer"][name]
+            np.testing.assert_array_equal(group["support_size"][...], sizes.numpy())
+            np.testing.assert_allclose(results.region_share("demo", name), shares.numpy(), atol=1e-6)
+        means = results.file[f"model/demo/layer/{TAP}/identity_map"][...]
+        np.testing.assert_allclose(means[3], normalise(stored[TAP][12:16]).mean(0), rtol=1e-5, atol=1e-9)
+        np.testing.assert_array_equal(results.file["crop/112/label"][...], labels.numpy())
+
+
+@pytest.mark.parametrize("policy", ["each", "mean-map"])
+def test_one_map_a_reference(faces, tmp_path, direct, policy):
+    model, images, embeddings, people, _ = direct
+    go(faces, tmp_path / "out", references=policy, max_references=2, seed=5)
+    with h5py.File(tmp_path / "out" / "index.h5") as index:
+        layer = index["model/demo/layer"][TAP]
+        assert ("each" in layer) == (policy == "each")
+        means = layer["map"][...].astype(np.float32)
+        if policy == "mean-map":
+            return
+        rows, references = layer["each/image_row"][...], layer["each/reference_row"][...]
+        assert np.bincount(rows, minlength=48).tolist() == [2] * 48
+        assert (people[rows] == people[references]).all()
+        assert (rows != references).all()
+        wanted = LEAM(model, [TAP])(images[rows], embeddings[references]).maps[TAP]
+        raw = layer["each/map"][...].astype(np.float32) * layer["each/scale"][...][:, None, None]
+        assert (np.abs(raw - wanted.numpy()).max(axis=(1, 2)) / wanted.amax((1, 2)).numpy()).max() < 5e-3
+        averaged = normalise(wanted).view(48, 2, *wanted.shape[1:]).mean(1)
+        np.testing.assert_allclose(means, averaged / averaged.amax((1, 2), keepdim=True), atol=5e-3)
+    other = tmp_path / "mean-map"
+    go(faces, other, references="mean-map", max_references=2, seed=5)
+    with h5py.File(other / "index.h5") as index:
+        np.testing.assert_array_equal(index["model/demo/layer"][TAP]["map"][...].astype(np.float32), means)
+
+
+def test_an_identity_larger_than_a_batch_gets_the_same_maps(faces, tmp_path):
+    go(faces, tmp_path / "packed", batch_size=16)
+    go(faces, tmp_path / "split", batch_size=3)
+    with open_results(tmp_path / "packed") as one, open_results(tmp_path / "split") as two:
+        np.testing.assert_allclose(one.embedding("demo"), two.embedding("demo"), rtol=1e-4, atol=1e-5)
+        assert np.abs(one.map("demo", TAP) - two.map("demo", TAP)).max() < 1e-2
+
+
+def test_workers_give_the_same_bits(faces, finished_run, tmp_path):
+    go(faces, tmp_path / "out", layers=("auto",), batch_size=5, workers=2)
+    assert_same(finished_run, tmp_path / "out")
+    assert verify(tmp_path / "out") == []
+
+
+def test_two_models_with_layers_of_their_own(faces, tmp_path):
+    go(faces, tmp_path / "out", model=(MODEL, "second:=demo=random:1"), layers=("conv1", "second:layer2.0"))
+    with open_results(tmp_path / "out") as results:
+        assert results.models == ("demo", "second")
+        assert (results.taps("demo"), results.taps("second")) == (("conv1",), ("layer2.0",))
+        assert not np.allclose(results.embedding("demo"), results.embedding("second"))
+
+
+def test_every_kind_of_bad_image_is_named_and_nothing_else_is_lost(faces, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(faces, data, ignore=shutil.ignore_patterns("manifest.csv", "id000[4-9]", "id001*"))
+    good = (data / "id0000/000.png").read_bytes()
+    (data / "id0000/empty.png").touch()
+    (data / "id0000/cut.png").write_bytes(good[: len(good) // 2])
+    (data / "id0000/text.jpg").write_text("hello")
+    (data / "id0000/copy.png").write_bytes(good)
+    Image.new("RGB", (112, 100)).save(data / "id0000/oblong.png")
+    (data / "id0000/notes.txt").write_text("ignored")
+    for kept in ("001", "002", "003"):
+        (data / f"id0001/{kept}.png").unlink()
+    (data / "id0009").mkdir()
+    (data / "id0009/broken.png").write_bytes(b"\x89PNG\r\n")
+    notes: list[str] = []
+    report = run_batch(request(data, tmp_path / "out"), note=notes.append)
+    rows = {path: (identity, stage, reason) for path, identity, stage, reason in failures(tmp_path / "out")}
+    assert {path: stage for path, (_, stage, _) in rows.items()} == {
+        "id0000/empty.png": "decode",
+        "id0000/cut.png": "decode",
+        "id0000/text.jpg": "decode",
+        "id0000/copy.png": "duplicate",
+        "id0000/oblong.png": "align",
+        "id0001/000.png": "reference",
+        "id0009/broken.png": "decode",
+    }
+    assert "same file content as id0000/000.png" in rows["id0000/copy.png"][2]
+    assert "only usable image" in rows["id0001/000.png"][2]
+    assert notes == ["1 files without an image's suffix are ignored"]
+    assert (report.images, report.identities, report.failures) == (4 + 1 + 4 + 4, 5, 7)
+    with open_results(tmp_path / "out") as results:
+        alone = results.text("image/path").tolist().index("id0001/000.png")
+        assert np.isfinite(results.embedding("demo")).all()
+        missing = np.isnan(results.map("demo", TAP)).all(axis=(1, 2))
+        assert missing.nonzero()[0].tolist() == [alone]
+        assert results.file["model/demo/layer"][TAP]["support_size"][alone].tolist() == [-1] * 6
+        assert results.file["identity/images"][...].tolist() == [4, 1, 4, 4, 0]
+        assert np.isnan(results.file["model/demo/layer"][TAP]["identity_map"][[1, 4]]).all()
+    assert verify(tmp_path / "out") == []
+
+
+def test_a_run_in_which_no_image_can_be_used(tmp_path):
+    (tmp_path / "data" / "p").mkdir(parents=True)
+    (tmp_path / "data" / "p" / "a.png").touch()
+    report = go(tmp_path / "data", tmp_path / "out")
+    assert (report.images, report.failures) == (0, 1)
+    assert verify(tmp_path / "out") == []
+
+
+def test_a_reference_that_equals_its_image_without_being_the_same_file(faces, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(faces / "id0000", data / "p")
+    for extra in ("002", "003"):
+        (data / f"p/{extra}.png").unlink()
+    pixels = Image.open(data / "p/000.png")
+    pixels.save(data / "p/001.png", compress_level=1)  # other bytes, the same pixels
+    go(data, tmp_path / "out")
+    assert [(row[2], "equals the image" in row[3]) for row in failures(tmp_path / "out")] == [("reference", True)] * 2
+    with open_results(tmp_path / "out") as results:
+        assert np.isnan(results.map("demo", TAP)).all()
+
+
+def test_missing_and_wrong_region_masks(faces, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(faces, data)
+    (data / ".labels/id0000/000.png").unlink()
+    Image.new("L", (50, 50)).save(data / ".labels/id0000/001.png")
+    go(data, tmp_path / "out")
+    rows = failures(tmp_path / "out")
+    assert [(row[0], row[2]) for row in rows] == [("id0000/000.png", "label"), ("id0000/001.png", "label")]
+    assert "50x50" in rows[1][3]
+    with open_results(tmp_path / "out") as results:
+        shares = results.region_share("demo", TAP)
+        assert np.isnan(shares[:2]).all()
+        assert np.isfinite(shares[2:]).all()
+        assert len(results) == 48
+
+
+def test_without_region_masks_there_are_no_shares(faces, tmp_path):
+    go(faces, tmp_path / "out", parser="none")
+    with open_results(tmp_path / "out") as results:
+        assert (results.file[f"model/demo/layer/{TAP}/support_size"][...] > 0).all()
+        with pytest.raises(RequestError, match="without region masks"):
+            results.region_share("demo", TAP)
+
+
+def test_metadata_is_kept_for_images_and_people(faces, finished_run):
+    with open_results(finished_run) as results:
+        assert set(results.text("image/glasses")) <= {"yes", "no", "True", "False", "0", "1", "true", "false"}
+        people, images = results.text("identity/glasses"), results.text("image/glasses")
+        assert (people[results.identities] == images).all()
+
+
+def test_a_folder_that_holds_something_is_not_touched(faces, finished_run, tmp_path):
+    with pytest.raises(RequestError, match="--resume or choose another"):
+        go(faces, finished_run)
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(RequestError, match="is not empty"):
+        go(faces, tmp_path)
+
+
+def copied(finished_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished_run, tmp_path / "run"))
+
+
+SAME = {"layers": ("auto",), "batch_size": 5, "resume": True}
+
+
+def test_resume_keeps_finished_parts_and_fills_in_the_rest(faces, finished_run, tmp_path):
+    run = copied(finished_run, tmp_path)
+    (run / "shards/part-00001.h5").unlink()
+    (run / "index.h5").unlink()
+    (run / "shards/.part-00001.h5.99-ff.tmp").touch()
+    before = {path.name: path.stat().st_mtime_ns for path in (run / "shards").glob("part-*")}
+    report = go(faces, run, **SAME)
+    assert (report.shards, report.skipped) == (1, 3)
+    after = {path.name: path.stat().st_mtime_ns for path in (run / "shards").iterdir()}
+    assert {name: after[name] for name in before} == before
+    assert set(after) - set(before) == {"part-00001.h5"}
+    assert_same(finished_run, run)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"target": "similarity"}, "target: loss -> similarity"),
+        ({"batch_size": 6}, "batch_size: 5 -> 6"),
+        ({"shard_images": 8}, "shards.count"),
+        ({"model": ("demo=random:1",)}, "models.demo.weights: random:0 -> random:1"),
+        ({"layers": ("conv1",)}, "models.demo.layers"),
+        ({"threads": 2}, "threads: 1 -> 2"),
+        ({"parser": "none"}, "labels: True -> False"),
+        ({"seed": 1}, "seed: 0 -> 1"),
+    ],
+)
+def test_resume_refuses_other_settings_and_says_which(faces, finished_run, change, words):
+    with pytest.raises(RequestError, match=words):
+        go(faces, finished_run, **{**SAME, **change})
+
+
+def test_resume_refuses_other_data(faces, finished_run, tmp_path):
+    data = Path(shutil.copytree(faces, tmp_path / "data"))
+    lines = (data / "manifest.csv").read_text().splitlines()
+    (data / "manifest.csv").write_text("\n".join(lines[:-1]))
+    with pytest.raises(RequestError, match="manifest: "):
+        go(data, finished_run, **SAME)
+
+
+def test_resume_takes_data_that_moved(faces, finished_run, tmp_path):
+    data = Path(shutil.copytree(faces, tmp_path / "moved"))
+    assert go(data, copied(finished_run, tmp_path), **SAME).skipped == 4
+
+
+def test_resume_keeps_the_threads_of_the_run_with_other_workers(faces, finished_run, tmp_path):
+    run = copied(finished_run, tmp_path)
+    (run / "shards/part-00000.h5").unlink()
+    go(faces, run, **{**SAME, "threads": None, "workers": 1})
+    assert_same(finished_run, run)
+
+
+def test_resume_starts_a_run_where_there_is_none(faces, tmp_path):
+    assert go(faces, tmp_path / "new", resume=True).shards == 4
+    (tmp_path / "begun/shards").mkdir(parents=True)
+    assert go(faces, tmp_path / "begun", resume=True).shards == 4
+
+
+def test_two_runs_cannot_share_a_folder(faces, finished_run, tmp_path):
+    from leamfast.store.run_folder import RunFolder
+
+    run = copied(finished_run, tmp_path)
+    with RunFolder(run).locked(), pytest.raises(RequestError, match="in use by another run"):
+        go(faces, run, **SAME)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"align": "arcface"}, "--detector retinaface=FILE, or --align none"),
+        ({"align": "paper"}, "--align must be one of"),
+        ({"references": "all"}, "--references must be one of mean, each, mean-map, got 'all'"),
+        ({"batch_size": 0}, "--batch-size must be at least 1"),
+        ({"workers": -1}, "must not be negative"),
+        ({"device": "gpu"}, "--device must be"),
+        ({"model": (MODEL, MODEL)}, "used twice"),
+        ({"model": ()}, "at least once"),
+        ({"layers": ("other:conv1",)}, "names a model that is not in this run"),
+        ({"layers": ("conv9",)}, "near names: .*conv1"),
+        ({"precision": "fp64"}, "--precision"),
+    ],
+)
+def test_requests_that_cannot_be_met_leave_nothing_behind(faces, tmp_path, options, words):
+    with pytest.raises(RequestError, match=words):
+        go(faces, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_data_that_is_not_there_or_empty(tmp_path):
+    with pytest.raises(RequestError, match="no such file or folder"):
+        go(tmp_path / "none", tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RequestError, match="image"):
+        go(tmp_path / "empty", tmp_path / "out")
+
+
+def test_a_full_disk_ends_the_run_with_whole_parts(faces, finished_run, tmp_path, monkeypatch):
+    """The third part finds no room; what was written before is whole, and the run goes on later."""
+    import errno
+
+    from leamfast.store import atomic
+
+    real, calls = atomic.os.fsync, []
+
+    def fsync(descriptor):
+        calls.append(descriptor)
+        if len(calls) > 6:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(atomic.os, "fsync", fsync)
+    with pytest.raises(OSError, match="no room for part-00002.h5"):
+        go(faces, tmp_path / "out", layers=("auto",), batch_size=5)
+    monkeypatch.setattr(atomic.os, "fsync", real)
+    assert sorted(p.name for p in (tmp_path / "out/shards").iterdir()) == ["part-00000.h5", "part-00001.h5"]
+    assert go(faces, tmp_path / "out", **SAME).skipped == 2
+    assert_same(finished_run, tmp_path / "out")
