@@ -11,6 +11,8 @@ Reference: Jiang et al., LayerCAM: Exploring Hierarchical Class Activation Maps 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -43,6 +45,8 @@ def _aggregate_cpu(acts: Tensor, grads: Tensor) -> Tensor:
     step = max(1, AGGREGATE_BLOCK // (channels * height * width))
     if images <= step:
         return _products(acts, grads, dtype).sum(dim=1).clamp_min_(0).contiguous()
+    # Blocks of even size: a last block of one small image would be too little work for several threads.
+    step = math.ceil(images / math.ceil(images / step))
     maps = torch.empty((images, height, width), dtype=dtype, device=acts.device)
     block = torch.empty_like(grads[:step], dtype=dtype)
     for start in range(0, images, step):

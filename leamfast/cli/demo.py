@@ -16,7 +16,7 @@ from leamfast.store.results import open_results
 
 __all__ = ["demo"]
 
-SHOWN = ("re", "le", "rb", "lb", "nose", "ulip", "llip", "imouth", "face", "hair", "background")
+SHOWN = ("re", "le", "rb", "lb", "nose", "ulip", "llip", "face", "hair", "background")
 THRESHOLD = "5"
 
 

@@ -12,6 +12,9 @@ from rich.table import Table
 __all__ = ["note", "print_json", "print_table"]
 
 
+WIDTH = 120  # of a table that no terminal limits
+
+
 def print_json(values: Mapping[str, Any]) -> None:
     """One JSON object on stdout and nothing else there."""
     json.dump(values, sys.stdout, indent=2, default=_plain)
@@ -23,10 +26,11 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title:
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
     for i, column in enumerate(columns):
         numbers = all(isinstance(row[i], int | float) for row in rows)
-        table.add_column(column, justify="right" if numbers else "left", overflow="fold")
+        table.add_column(column, justify="right" if numbers else "left", no_wrap=numbers or i == 0, overflow="fold")
     for row in rows:
-        table.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row))
-    Console(highlight=False, markup=False).print(table)
+        table.add_row(*(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row))
+    width = None if sys.stdout.isatty() else WIDTH
+    Console(highlight=False, markup=False, width=width).print(table)
 
 
 def note(text: str) -> None:

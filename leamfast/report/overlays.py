@@ -5,9 +5,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 
 from leamfast.datasets.decoding import read_image
@@ -15,8 +17,18 @@ from leamfast.store.results import Results
 
 __all__ = ["overlay_figure"]
 
-COLOURS = "inferno"  # perceptually uniform, and readable without colour vision
 CELL_INCHES = 1.15
+GREY = 0.45  # what the legend lies on, as the maps lie on the grey face
+
+
+def _colours() -> ListedColormap:
+    """Perceptually uniform and readable without colour vision; low values let the face show through."""
+    colours = colormaps["inferno"](np.linspace(0, 1, 256))
+    colours[:, 3] = np.linspace(0.25, 0.9, 256)
+    return ListedColormap(colours, "see-through inferno")
+
+
+COLOURS = _colours()
 
 
 def overlay_figure(results: Results, model: str, rows: Sequence[int], root: Path, path: Path) -> None:
@@ -58,16 +70,17 @@ def overlay_figure(results: Results, model: str, rows: Sequence[int], root: Path
         fontsize=8,
     )
     bar.ax.tick_params(labelsize=7)
+    bar.ax.set_facecolor((GREY, GREY, GREY))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
 
 
-def _lay_over(axis: object, face: np.ndarray, shown: np.ndarray) -> None:
+def _lay_over(axis: Axes, face: np.ndarray, shown: np.ndarray) -> None:
     """Colours where the map is high, the grey face where it is low."""
     relative = shown / shown.max() if shown.max() > 0 else shown
     grey = np.repeat(face.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8)
-    axis.imshow(grey)  # type: ignore[attr-defined]
-    axis.imshow(relative, cmap=COLOURS, vmin=0, vmax=1, alpha=0.25 + 0.6 * relative)  # type: ignore[attr-defined]
+    axis.imshow(grey)
+    axis.imshow(relative, cmap=COLOURS, vmin=0, vmax=1)
 
 
 def _crop(results: Results, row: int, size: int, root: Path) -> np.ndarray:

@@ -69,7 +69,7 @@ def test_equals_the_reference(shape, layout, dtype, assert_close, poisoned) -> N
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "mixed", "sliced"])
-@pytest.mark.parametrize(("shape", "step"), [((5, 96, 60, 64), 2), ((3, 64, 112, 113), 0)])
+@pytest.mark.parametrize(("shape", "step"), [((5, 96, 60, 64), 2), ((2, 96, 112, 113), 0)])
 def test_equals_the_reference_over_several_blocks(shape, step, layout, dtype, assert_close, poisoned) -> None:
     assert AGGREGATE_BLOCK // (shape[1] * shape[2] * shape[3]) == step, "the shape no longer spans blocks"
     acts, grads = in_layout(layout, shape, dtype)

@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from leamfast.datasets.synthetic import features, head, scene, wear
 from leamfast.datasets.synthetic.canvas import TEMPLATE_SIDE, Canvas
-from leamfast.datasets.synthetic.identity import check_plant, draw_identity
+from leamfast.datasets.synthetic.identity import draw_identity
 from leamfast.datasets.synthetic.nuisance import draw_nuisance
+from leamfast.datasets.synthetic.planting import check_plant
 from leamfast.datasets.synthetic.pose import Pose
 from leamfast.errors import RequestError
 

@@ -115,6 +115,11 @@ def paint_nose(canvas: Canvas, pose: Pose, person: Identity) -> None:
     tone = 1.05 - nose.edge * np.minimum(1, 2.2 * down) * np.minimum(across, 1.3) ** 1.7
     tone += nose.shine * down * np.exp(-((across / nose.shine_width) ** 2))
     canvas.paint(shape, person.head.skin[:, None, None] * tint * tone[None], region=_NOSE)
+    if len(nose.spots):
+        places = nose.spots[:, :2] * (0.75 * w, base - 60) + (CENTRE, 58.0)
+        marks = ellipse(0, 0, 1, 1, count=12) * nose.spots[:, None, 2:]
+        spots = canvas.coverage(at(places)[:, None] + marks, within=shape)
+        canvas.paint(spots, nose.spot_colour, opacity=0.8)
     dark = person.head.skin * nose.tint * 0.36
     n = nose.nostril
     holes = [at(ellipse(CENTRE + s * w * 0.46, base - 1.5, 1.5 * n, 0.75 * n, count=16)) for s in (-1, 1)]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.random import Generator
 
 from leamfast.datasets.synthetic.nuisance import draw_cloth, pick, vivid
+from leamfast.datasets.synthetic.planting import PLANTS, check_plant, embolden
 from leamfast.datasets.synthetic.traits import (
     Brow,
     Colour,
@@ -25,24 +26,8 @@ from leamfast.datasets.synthetic.traits import (
     Necklace,
     Nose,
 )
-from leamfast.errors import RequestError
 
-__all__ = ["PLANTS", "check_plant", "draw_identity"]
-
-# Planted name -> the regions that then carry the identity.
-PLANTS: dict[str, tuple[str, ...]] = {
-    **{
-        name: (name,)
-        for name in (
-            "face", "cloth", "rr", "lr", "rb", "lb", "re", "le", "nose", "llip", "ulip", "hair", "eyeg",
-            "hat", "earr", "neck_l",
-        )
-    },
-    "eyes": ("re", "le"),
-    "brows": ("rb", "lb"),
-    "lips": ("llip", "ulip"),
-    "ears": ("rr", "lr"),
-}  # fmt: skip
+__all__ = ["draw_identity"]
 
 SKIN = {
     "very-light": (0.97, 0.85, 0.77),
@@ -172,6 +157,8 @@ def _draw_nose(rng: Generator) -> Nose:
         - np.array([0.0, 1.0, 1.0]) * rng.uniform(0, 0.32)
     )
     return Nose(
+        spots=np.empty((0, 3)),
+        spot_colour=np.zeros(3),
         length=rng.uniform(-2.3, 2.3),
         bridge=rng.uniform(2.0, 5.2),
         bump=rng.uniform(-0.8, 2.2),
@@ -266,21 +253,13 @@ def _draw_necklace(rng: Generator) -> Necklace:
     return Necklace(style, rng.uniform(0, 1), rng.uniform(1.1, 2.0), _near(rng, colour, 0.1), vivid(rng))
 
 
-def check_plant(plant: str | None) -> None:
-    """Raise a RequestError unless `plant` is None or a name in `PLANTS`."""
-    if plant is not None and plant not in PLANTS:
-        raise RequestError(
-            f"plant must be one of {', '.join(PLANTS)}, got {plant!r}: "
-            "the other regions cannot carry an identity, choose one of these"
-        )
-
-
 @lru_cache(maxsize=4096)
 def draw_identity(seed: int, identity: int, plant: str | None = None) -> Identity:
     """The person number `identity`: a pure function of its arguments.
 
     With `plant`, every region outside it comes from a draw that all identities of the seed share, and
-    glasses, hat, ear rings and necklace are worn by everyone where planted, by no one elsewhere.
+    glasses, hat, ear rings and necklace are worn by everyone where planted, by no one elsewhere; the
+    planted region is drawn more boldly.
     """
     check_plant(plant)
     planted = None if plant is None else PLANTS[plant]
@@ -301,7 +280,7 @@ def draw_identity(seed: int, identity: int, plant: str | None = None) -> Identit
     like = hair if planted is None else None
     glasses, hat = worn(10, "eyeg", 0.25), worn(11, "hat", 0.16)
     ear_rings, necklace = worn(12, "earr", 0.25), worn(13, "neck_l", 0.3)
-    return Identity(
+    person = Identity(
         head=_draw_head(stream(1, "head")),
         face=_draw_face(stream(2, "face"), like),
         eyes=(_draw_eye(stream(3, "re")), _draw_eye(stream(3, "le"))),
@@ -317,3 +296,6 @@ def draw_identity(seed: int, identity: int, plant: str | None = None) -> Identit
         necklace=None if necklace is None else _draw_necklace(necklace),
         cloth=draw_cloth(stream(9, "cloth")) if planted is not None and "cloth" in planted else None,
     )
+    if planted is None:
+        return person
+    return embolden(person, planted, lambda number: np.random.default_rng([seed, 1, number, identity + 1]))

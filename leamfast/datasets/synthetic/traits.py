@@ -95,6 +95,8 @@ class Nose:
     edge: float
     shine: float
     shine_width: float
+    spots: NDArray[np.float64]  # (n, 3): across and down as shares of the nose, radius
+    spot_colour: Colour
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,46 @@
+# Two commands matter: `make demo` and `make test`. Both make their own environment in .venv.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint fast gpu clean system
+
+help: ## Show what there is to make.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/installed ## Install, then compute maps of synthetic faces and draw them, in leamfast-demo/.
+	rm -rf leamfast-demo
+	$(BIN)/leamfast demo --out leamfast-demo
+
+test: .venv/tested lint ## Install, then run every check and every test.
+	$(BIN)/python -m pytest
+
+lint: .venv/tested ## Style and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fast: .venv/tested ## The tests that take less than ten seconds each.
+	$(BIN)/python -m pytest -m "not slow and not gpu" -x
+
+gpu: ## The checks that need a CUDA device, with the packages of the current Python.
+	PYTHONPATH=.:kernels:bench $(PYTHON) -m pytest -m gpu
+
+clean: ## Remove the environment and everything made.
+	rm -rf .venv leamfast-demo build dist .pytest_cache .mypy_cache .ruff_cache
+
+.venv/installed: pyproject.toml constraints.txt | system
+	$(PYTHON) -m venv .venv
+	$(PIP) install -q -c constraints.txt -e .
+	@touch $@
+
+# grad-cam asks for opencv-python-headless, which would overwrite the cv2 of opencv-python.
+.venv/tested: .venv/installed
+	$(PIP) install -q -c constraints.txt -e '.[test]'
+	$(PIP) install -q -c constraints.txt --no-deps grad-cam
+	@touch $@
+
+system:
+	@$(PYTHON) tools/check_system.py

@@ -1,0 +1,190 @@
+"""Commands as a user runs them: what they print, where, and with which status."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from leamfast.cli.main import app, main
+from leamfast.errors import RequestError
+
+ROOT = Path(__file__).resolve().parents[2]
+BATCH = ["--model", "demo=random:0", "--align", "none", "--layers", "conv1,layer2.0.conv1", "--threads", "1"]
+
+
+def invoke(*args: object):
+    return CliRunner().invoke(app, [str(arg) for arg in args])
+
+
+def run_json(*args: object) -> dict:
+    result = invoke(*args, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.mark.parametrize(
+    "command", ["demo", "synth", "batch", "analyze", "verify", "models", "layers", "info"]
+)
+def test_every_command_explains_itself(command):
+    result = invoke(command, "--help")
+    assert result.exit_code == 0
+    assert "Usage" in result.stdout
+
+
+def test_synth_then_batch_then_verify_then_analyze(tmp_path):
+    faces, out = tmp_path / "faces", tmp_path / "out"
+    made = run_json("synth", faces, "--identities", 3, "--images", 2, "--seed", 4)
+    assert made["images"] == 6
+    report = run_json("batch", faces, "--out", out, *BATCH)
+    assert (report["images"], report["identities"], report["failures"]) == (6, 3, 0)
+    assert run_json("verify", out) == {"out": str(out), "whole": True, "problems": []}
+    tables = run_json("analyze", out)
+    with Path(tables["regions"]).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == tables["rows"] == 3 * 6 * 19  # maps, thresholds, regions
+    assert {row["map"] for row in rows} == {"conv1", "layer2.0.conv1", "fused"}
+    shares = [float(r["share"]) for r in rows if r["map"] == "fused" and r["threshold"] == "5"]
+    assert sum(shares) == pytest.approx(1, abs=1e-4)
+    areas = [float(r["area"]) for r in rows if r["map"] == "fused" and r["threshold"] == "5"]
+    assert sum(areas) == pytest.approx(1, abs=1e-4)
+    nose = next(r for r in rows if (r["map"], r["threshold"], r["region"]) == ("conv1", "20", "nose"))
+    assert float(nose["low"]) <= float(nose["share"]) <= float(nose["high"])
+    assert float(nose["over_representation"]) == pytest.approx(float(nose["share"]) / float(nose["area"]), rel=1e-3)
+
+
+def test_verify_ends_with_status_1_where_something_is_wrong(finished_run, tmp_path):
+    import shutil
+
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    (run / "shards/part-00000.h5").unlink()
+    result = invoke("verify", run, "--json")
+    assert result.exit_code == 1
+    assert not json.loads(result.stdout)["whole"]
+
+
+def test_a_run_can_be_asked_for_by_the_run_toml_of_another(faces, finished_run, tmp_path):
+    out = tmp_path / "again"
+    report = run_json("batch", "--config", finished_run / "run.toml", "--out", out, "--target", "similarity")
+    assert report["images"] == 48
+    settings = (out / "run.toml").read_text()
+    assert 'target = "similarity"' in settings
+    assert "batch_size = 5" in settings
+
+
+def test_config_with_an_unknown_option(tmp_path):
+    (tmp_path / "c.toml").write_text("[request]\ncolour = 1\n")
+    with pytest.raises(RequestError, match="unknown option 'colour'"):
+        CliRunner().invoke(app, ["batch", "--config", str(tmp_path / "c.toml")], catch_exceptions=False)
+
+
+def test_a_model_from_code_gets_its_preprocessing_from_options(faces, tmp_path, monkeypatch):
+    (tmp_path / "user_nets.py").write_text(
+        "import torch\nfrom leamfast.models.demo import demo_network\n"
+        "def mine():\n    torch.manual_seed(0)\n    return demo_network()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    options = ["--trust-code", "--input-size", 112, "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5",
+               "--channels", "rgb", "--align", "none", "--layers", "conv1"]  # fmt: skip
+    report = run_json("batch", faces, "--out", tmp_path / "out", "--model", "user_nets:mine", *options)
+    assert report["images"] == 48
+
+
+def test_layers_and_models_and_info():
+    named = {row["name"]: row for row in run_json("models")["models"]}
+    assert {"demo", "AF_R18", "CF_R100", "mobilefacenet"} <= set(named)
+    found = run_json("layers", "AF_R18")["layers"]
+    stem = found[0]
+    assert (stem["layer"], stem["channels"], stem["height"], stem["auto"]) == ("conv1", 64, 112, True)
+    assert sum(row["auto"] for row in found) == 9
+    assert "torch" in run_json("info")["versions"]
+    assert invoke("layers", "AF_R18").exit_code == 0
+    assert invoke("models").exit_code == 0
+    assert invoke("info").exit_code == 0
+
+
+def test_demo_tells_what_was_found_and_draws_it(tmp_path):
+    from PIL import Image
+
+    result = invoke("demo", "--out", tmp_path / "demo", "--identities", 3, "--images", 2)
+    assert result.exit_code == 0, result.output
+    assert "nose" in result.stdout
+    assert "fused" in result.stdout
+    picture = Image.open(tmp_path / "demo/maps.png").convert("RGB")
+    assert picture.width > 800
+    assert len(picture.getcolors(1 << 24)) > 1000  # something is drawn
+    assert (tmp_path / "demo/run/index.h5").is_file()
+    again = CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "demo")])
+    assert isinstance(again.exception, RequestError)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["batch"], "DATA must be given"),
+        (["batch", "nowhere", "--out", "out", "--model", "demo", "--align", "none"], "no such file or folder"),
+        (["batch", ".", "--out", "out", "--model", "demo"], "--detector retinaface=FILE"),
+        (["layers", "nothing"], "none of the named models"),
+        (["verify", "nowhere"], "run.toml cannot be read"),
+        (["analyze", "nowhere"], "no index.h5"),
+        (["synth", "x", "--identities", "0"], "identities must be at least 1"),
+        (["synth", "x", "--plant", "chin"], "plant"),
+    ],
+)
+def test_what_the_user_did_wrong_is_one_sentence_and_status_2(args, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["leamfast", *args])
+    with pytest.raises(SystemExit) as end:
+        main()
+    captured = capsys.readouterr()
+    assert end.value.code == 2
+    assert captured.out == ""
+    assert words in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_a_full_disk_is_one_sentence_and_status_1(monkeypatch, capsys, faces, tmp_path):
+    """A file size limit stands in for a full disk: the write really fails, half-way."""
+    code = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "sys.argv = ['leamfast', *sys.argv[1:]]\n"
+        "from leamfast.cli.main import main\nmain()\n"
+    )
+    command = [sys.executable, "-c", code, "batch", faces, "--out", tmp_path / "out", *BATCH]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
+    assert done.returncode == 1
+    assert "no room for part-00000.h5" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((tmp_path / "out/shards").iterdir())
+
+
+def environment() -> dict[str, str]:
+    path = os.pathsep.join(str(ROOT / p) for p in (".", "kernels", "bench"))
+    return {**os.environ, "PYTHONPATH": path, "COLUMNS": "100"}
+
+
+def test_ctrl_c_stops_cleanly_and_resume_goes_on(faces, finished_run, tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, ROOT / "cli.py", "batch", faces, "--out", out, *BATCH, "--shard-images", "4"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+    while process.poll() is None and not list(out.glob("shards/part-*")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "go on with --resume" in stderr
+    assert "Traceback" not in stderr
+    assert stdout == ""
+    assert 1 <= len(list(out.glob("shards/part-*"))) < 12
+    result = invoke("batch", faces, "--out", out, *BATCH, "--shard-images", 4, "--resume")
+    assert result.exit_code == 0, result.output
+    assert invoke("verify", out).exit_code == 0
