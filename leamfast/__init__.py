@@ -1,4 +1,4 @@
-"""leamfast: which parts of a face does a recognition model use to recognise one person?"""
+"""Which parts of a face does a recognition model use to recognise one person."""
 
 from leamfast.errors import RequestError
 from leamfast.leam import LEAM, LeamResult

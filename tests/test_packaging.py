@@ -44,7 +44,19 @@ def test_the_wheel_works_by_itself(wheel, tmp_path):
     where = run([sys.executable, "-c", "import leamfast; print(leamfast.__file__)"], env=env, cwd=tmp_path)
     assert Path(where.strip()).is_relative_to(site)
     run([site / "bin/leamfast", "synth", "faces", "--identities", 2, "--images", 2], env=env, cwd=tmp_path)
-    command = ["batch", "faces", "--out", "out", "--model", "demo", "--align", "none", "--layers", "conv1", "--json"]
+    command = [
+        "batch",
+        "faces",
+        "--out",
+        "out",
+        "--model",
+        "demo",
+        "--align",
+        "none",
+        "--layers",
+        "conv1",
+        "--json",
+    ]
     report = json.loads(run([site / "bin/leamfast", *command], env=env, cwd=tmp_path))
     assert report["images"] == 4
 
@@ -83,7 +95,7 @@ import sys
 @ray.remote
 def shard(data, out):
     from leamfast.engine.batch_run import BatchRequest, run_batch
-    request = BatchRequest(data=Path(data), out=Path(out), model=("demo",), layers=("conv1",), align="none", threads=1)
+    request = BatchRequest(Path(data), Path(out), model=("demo",), layers=("conv1",), align="none", threads=1)
     return run_batch(request, note=lambda text: None).images
 
 ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")

@@ -18,8 +18,7 @@ def problems():
     found = []
     if sys.version_info < (3, 11):
         found.append(
-            "Python %d.%d is too old: leamfast needs 3.11 or later; name one with `make PYTHON=python3.12 ...`"
-            % sys.version_info[:2]
+            "this Python is too old, leamfast needs 3.11 or later: name one with `make PYTHON=python3.12 ...`"
         )
     try:
         import ensurepip  # noqa: F401
@@ -31,7 +30,7 @@ def problems():
             try:
                 ctypes.CDLL(name)
             except OSError:
-                found.append("%s (%s) is missing: install the Debian package %s" % (name, what, package))
+                found.append(name + " (" + what + ") is missing: install the Debian package " + package)
     return found
 
 

@@ -1,0 +1,1 @@
+"""Benchmarks, and the training of the models that they and the demo use."""

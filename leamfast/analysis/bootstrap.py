@@ -27,7 +27,8 @@ def mean_interval(
     counts = np.zeros_like(sums)
     np.add.at(sums, person, np.where(found, values, 0.0))
     np.add.at(counts, person, found)
-    weights = np.random.default_rng(seed).multinomial(len(people), np.full(len(people), 1 / len(people)), DRAWS)
+    chances = np.full(len(people), 1 / len(people))
+    weights = np.random.default_rng(seed).multinomial(len(people), chances, DRAWS)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = sums.sum(0) / counts.sum(0)
         draws = (weights @ sums) / (weights @ counts)

@@ -61,9 +61,8 @@ def region_rows(results: Results) -> Iterator[tuple]:
                 for j, region in enumerate(regions):
                     k = i * len(regions) + j
                     over = mean[k] / area[i, j] if area[i, j] > 0 else np.nan
-                    yield (
-                        model, name, int(threshold), region, mean[k], area[i, j], over, low[k], high[k], int(n[k])
-                    )  # fmt: skip
+                    found = mean[k], area[i, j], over, low[k], high[k], int(n[k])
+                    yield (model, name, int(threshold), region, *found)
 
 
 def _areas(results: Results, model: str, regions: int) -> np.ndarray:

@@ -19,29 +19,41 @@ INTERRUPTED = 130
 def batch(
     context: typer.Context,
     data: Annotated[
-        Path | None, typer.Argument(help="Folder of identity folders, or a manifest (CSV, Parquet).", metavar="DATA")
+        Path | None,
+        typer.Argument(help="Folder of identity folders, or a manifest (CSV, Parquet).", metavar="DATA"),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Result folder; made where it does not exist.")] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="Model SPEC: demo, NAME=WEIGHTS, module:factory, alias:=SPEC. Repeat for more models."),
+        typer.Option(
+            help="Model SPEC: demo, NAME=WEIGHTS, module:factory, alias:=SPEC. Repeat for more models."
+        ),
     ] = None,
     layers: Annotated[
         list[str] | None,
-        typer.Option(help="auto, all or names separated by commas; NAME:tap,tap for one model.", show_default="auto"),
+        typer.Option(
+            help="auto, all or names separated by commas; NAME:tap,tap for one model.", show_default="auto"
+        ),
     ] = None,
-    align: Annotated[str, typer.Option(help="arcface (by five points), or none for aligned crops.")] = "arcface",
+    align: Annotated[
+        str, typer.Option(help="arcface (by five points), or none for aligned crops.")
+    ] = "arcface",
     detector: Annotated[str | None, typer.Option(help="Face detector: retinaface=FILE.")] = None,
     parser: Annotated[str, typer.Option(help="Region masks: labels (the manifest's), or none.")] = "labels",
-    config: Annotated[Path | None, typer.Option(help="run.toml with options; those given here go first.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="run.toml with options; those given here go first.")
+    ] = None,
     target: Annotated[str, typer.Option(help="loss (gradient of 1 - cos) or similarity (of cos).")] = "loss",
-    references: Annotated[str, typer.Option(help="mean, each or mean-map: what an image is compared with.")] = "mean",
+    references: Annotated[
+        str, typer.Option(help="mean, each or mean-map: what an image is compared with.")
+    ] = "mean",
     max_references: Annotated[int, typer.Option(help="References an image, for each and mean-map.")] = 8,
     precision: Annotated[str, typer.Option(help="fp32.")] = "fp32",
     backend: Annotated[str, typer.Option(help="auto or eager.")] = "auto",
     batch_size: Annotated[int, typer.Option(help="Images computed at once.")] = 16,
     shard_images: Annotated[
-        int | None, typer.Option(help="Images a part, at least; whole identities.", show_default="by data size")
+        int | None,
+        typer.Option(help="Images a part, at least; whole identities.", show_default="by data size"),
     ] = None,
     workers: Annotated[int, typer.Option(help="Worker processes; 0 computes in this one.")] = 0,
     threads: Annotated[
@@ -49,7 +61,9 @@ def batch(
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     seed: Annotated[int, typer.Option(help="Seed of random draws.")] = 0,
-    input_size: Annotated[int | None, typer.Option(help="Input side in pixels, for a SPEC that brings none.")] = None,
+    input_size: Annotated[
+        int | None, typer.Option(help="Input side in pixels, for a SPEC that brings none.")
+    ] = None,
     mean: Annotated[str | None, typer.Option(help="Three channel means, for such a SPEC.")] = None,
     std: Annotated[str | None, typer.Option(help="Three standard deviations, for such a SPEC.")] = None,
     channels: Annotated[str | None, typer.Option(help="rgb or bgr, for such a SPEC.")] = None,
@@ -63,13 +77,16 @@ def batch(
     """
     options = {k: v for k, v in context.params.items() if k in {f.name for f in fields(BatchRequest)}}
     values = _with_config(context, options, config)
-    given = {k: v for k, v in (("size", input_size), ("mean", mean), ("std", std), ("channels", channels)) if v}
-    if given:
-        numbers = {k: _three(k, given[k]) for k in ("mean", "std") if k in given}
-        values["preprocessing"] = {**(values.get("preprocessing") or {}), "*": {**given, **numbers}}
+    if input_size or mean or std or channels:
+        named: dict[str, Any] = {"size": input_size, "channels": channels}
+        named |= {"mean": _three("mean", mean) if mean else None, "std": _three("std", std) if std else None}
+        brought = {field: value for field, value in named.items() if value}
+        values["preprocessing"] = {**(values.get("preprocessing") or {}), "*": brought}
     for name in ("data", "out", "model"):
         if not values.get(name):
-            raise RequestError(f"{'DATA' if name == 'data' else f'--{name}'} must be given (or a --config that has it)")
+            raise RequestError(
+                f"{'DATA' if name == 'data' else f'--{name}'} must be given (or a --config that has it)"
+            )
     values["data"], values["out"] = Path(values["data"]), Path(values["out"])
     values["model"], values["layers"] = tuple(values["model"]), tuple(values.get("layers") or ("auto",))
     finish(run_batch(BatchRequest(**values), note), as_json)

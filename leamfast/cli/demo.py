@@ -54,7 +54,12 @@ def demo(
     print_table(columns, rows, f"Share of the top {THRESHOLD}% of pixels over share of the area (1 = chance)")
     print_table(
         ["", ""],
-        [["picture", picture], ["maps and embeddings", run / "index.h5"], ["all regions", table], ["faces", faces]],
+        [
+            ["picture", picture],
+            ["maps and embeddings", run / "index.h5"],
+            ["all regions", table],
+            ["faces", faces],
+        ],
     )
 
 

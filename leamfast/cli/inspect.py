@@ -15,7 +15,19 @@ from leamfast.models.zoo import ZOO
 __all__ = ["info", "layers", "models"]
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
-PACKAGES = ("leamfast", "torch", "triton", "numpy", "opencv-python", "pillow", "pyfacer", "pot", "h5py", "ray", "typer")
+PACKAGES = (
+    "leamfast",
+    "torch",
+    "triton",
+    "numpy",
+    "opencv-python",
+    "pillow",
+    "pyfacer",
+    "pot",
+    "h5py",
+    "ray",
+    "typer",
+)
 
 
 def models(as_json: Json = False) -> None:

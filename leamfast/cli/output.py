@@ -26,7 +26,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title:
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
     for i, column in enumerate(columns):
         numbers = all(isinstance(row[i], int | float) for row in rows)
-        table.add_column(column, justify="right" if numbers else "left", no_wrap=numbers or i == 0, overflow="fold")
+        table.add_column(
+            column, justify="right" if numbers else "left", no_wrap=numbers or i == 0, overflow="fold"
+        )
     for row in rows:
         table.add_row(*(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row))
     width = None if sys.stdout.isatty() else WIDTH

@@ -38,6 +38,8 @@ def synth(
             progress=progress.advance,
         )
     if as_json:
-        print_json({"out": out, "manifest": manifest, "identities": identities, "images": identities * images})
+        print_json(
+            {"out": out, "manifest": manifest, "identities": identities, "images": identities * images}
+        )
     else:
         note(f"{identities * images} images of {identities} people in {out}, listed in {manifest}")

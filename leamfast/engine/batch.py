@@ -129,11 +129,15 @@ class BatchFunction:
             arrays |= {f"model/{name}/{path}": array for path, array in rows.arrays.items()}
             arrays |= _scales(name, program)
             groups[f"model/{name}"] = _attributes(program, settings)
-            for row in rows.equal:
-                crops.fail(crops.rows[row].entry, "reference", f"a reference equals the image for {name}: no map")
+            for equal in rows.equal:
+                crops.fail(
+                    crops.rows[equal].entry, "reference", f"a reference equals the image for {name}: no map"
+                )
         for row, identity in zip(crops.rows, identities, strict=True):
             if identities.count(identity) == 1:
-                crops.fail(row.entry, "reference", "only usable image of its identity: embedding kept, no map")
+                crops.fail(
+                    row.entry, "reference", "only usable image of its identity: embedding kept, no map"
+                )
         return Part(shard.number, arrays, groups, tuple(crops.failures))
 
 

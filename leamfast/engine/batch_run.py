@@ -118,7 +118,9 @@ def run_batch(request: BatchRequest, note: Callable[[str], None] | None = None) 
     _check_choices(request)
     folder = RunFolder(request.out)
     if folder.settings.is_file() and not request.resume:
-        raise RequestError(f"result folder {request.out} holds a run already: go on with --resume or choose another --out")
+        raise RequestError(
+            f"result folder {request.out} holds a run already: go on with --resume or choose another --out"
+        )
     if request.out.is_dir() and any(request.out.iterdir()) and not request.resume:
         raise RequestError(f"result folder {request.out} is not empty: choose another --out")
     manifest = read_manifest(request.data)
@@ -132,7 +134,9 @@ def run_batch(request: BatchRequest, note: Callable[[str], None] | None = None) 
         settings,
         models,
         manifest_sha256=manifest.sha256(),
-        detector_sha256=None if request.detector is None else file_sha256(parse_detector(request.detector).weights),
+        detector_sha256=None
+        if request.detector is None
+        else file_sha256(parse_detector(request.detector).weights),
         shards=[shard.images for shard in plan],
         align=request.align,
         precision=request.precision,
@@ -199,7 +203,9 @@ def _load_models(request: BatchRequest) -> list[FaceModel]:
     names = [model.name for model in models]
     for name in names:
         if names.count(name) > 1:
-            raise RequestError(f"model name {name!r} is used twice: rename one, for example {name}2:={request.model[-1]}")
+            raise RequestError(
+                f"model name {name!r} is used twice: rename one, for example {name}2:={request.model[-1]}"
+            )
     if not models:
         raise RequestError("model must be given at least once, for example --model demo")
     return models
@@ -245,7 +251,9 @@ def _layers_by_model(layers: Sequence[str], names: Sequence[str]) -> dict[str, s
         elif name in names:
             own[name] = taps
         else:
-            raise RequestError(f"layers {item!r} names a model that is not in this run: {', '.join(names)} are")
+            raise RequestError(
+                f"layers {item!r} names a model that is not in this run: {', '.join(names)} are"
+            )
     return {name: own.get(name, everyone) for name in names}
 
 
@@ -254,7 +262,9 @@ def _person_columns(manifest: Manifest) -> tuple[str, ...]:
     constant = []
     for column in manifest.columns:
         values: dict[str, str] = {}
-        if all(values.setdefault(e.identity, e.metadata[column]) == e.metadata[column] for e in manifest.entries):
+        if all(
+            values.setdefault(e.identity, e.metadata[column]) == e.metadata[column] for e in manifest.entries
+        ):
             constant.append(column)
     return tuple(c for c in constant if c not in ("name", "images"))
 
@@ -282,7 +292,9 @@ def _check_choices(request: BatchRequest) -> None:
         if number < 1:
             raise RequestError(f"--{name} must be at least 1, got {number}")
     if request.workers < 0 or request.seed < 0:
-        raise RequestError(f"--workers and --seed must not be negative, got {request.workers} and {request.seed}")
+        raise RequestError(
+            f"--workers and --seed must not be negative, got {request.workers} and {request.seed}"
+        )
     if request.align == "arcface" and request.detector is None:
         raise RequestError(
             "--align arcface needs a detector: give --detector retinaface=FILE, "
@@ -293,7 +305,9 @@ def _check_choices(request: BatchRequest) -> None:
     except RuntimeError as exc:
         raise RequestError(f"--device must be cpu, cuda or cuda:N, got {request.device!r}") from exc
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise RequestError(f"--device {request.device} asks for a GPU, but torch sees none here: use --device cpu")
+        raise RequestError(
+            f"--device {request.device} asks for a GPU, but torch sees none here: use --device cpu"
+        )
 
 
 def _to_stderr(text: str) -> None:

@@ -68,7 +68,12 @@ class Crops:
 
 
 def make_crops(
-    shard: Shard, root: Path, sizes: Sequence[int], detector: RetinaFaceDetector | None, labels: bool, threads: int
+    shard: Shard,
+    root: Path,
+    sizes: Sequence[int],
+    detector: RetinaFaceDetector | None,
+    labels: bool,
+    threads: int,
 ) -> Crops:
     """Crops of all usable images of a shard.
 
@@ -76,7 +81,7 @@ def make_crops(
         shard: the images.
         root: folder that relative paths start from.
         sizes: sides of the crops to be made.
-        detector: finds the face that is aligned to the ArcFace template; None where crops are aligned already.
+        detector: finds the face to be aligned to the ArcFace template; None for crops that are aligned.
         labels: whether the manifest's region masks are read and warped along.
         threads: how many images are decoded at the same time.
     """

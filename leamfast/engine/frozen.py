@@ -42,7 +42,11 @@ def freeze(
     """
     return {
         "manifest": manifest_sha256,
-        "shards": {"count": len(shards), "images": sum(shards), "boundaries": _hash(",".join(map(str, shards)))},
+        "shards": {
+            "count": len(shards),
+            "images": sum(shards),
+            "boundaries": _hash(",".join(map(str, shards))),
+        },
         "align": align,
         "detector": detector_sha256,
         "labels": settings.labels,

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from leamfast_kernels import region_share
 from torch import Tensor
 
 from leamfast.engine.batches import pack
@@ -16,6 +15,7 @@ from leamfast.leam.program import EagerProgram
 from leamfast.leam.references import SAME, draw_references, leave_one_out, unit
 from leamfast.leam.stored import to_stored
 from leamfast.store.arrays import THRESHOLDS, Array
+from leamfast_kernels import region_share
 
 __all__ = ["MapSettings", "ModelRows", "map_rows"]
 
@@ -74,7 +74,9 @@ def map_rows(
         else:
             output = program(images, references=references)
         same = output.cosines > 1 - SAME
-        equal += [row for row, bad in zip(batch, same.reshape(len(batch), -1).any(1).tolist(), strict=True) if bad]
+        equal += [
+            row for row, bad in zip(batch, same.reshape(len(batch), -1).any(1).tolist(), strict=True) if bad
+        ]
         label = None if labels is None else torch.from_numpy(labels[batch])
         _keep(pieces, {"embedding": output.embeddings})
         stored = {}
@@ -91,9 +93,9 @@ def map_rows(
         _keep(pieces, _shares("fused", fused, label, size))
 
     arrays = {name: _array(name, torch.cat(values)) for name, values in (pieces | each).items()}
-    for tap in program.taps:
-        means = _identity_maps(arrays[f"layer/{tap.name}/map"].values, identities, persons)
-        arrays[f"layer/{tap.name}/identity_map"] = Array(means, ("person", "h", "w"))
+    for tap in stored:
+        means = _identity_maps(arrays[f"layer/{tap}/map"].values, identities, persons)
+        arrays[f"layer/{tap}/identity_map"] = Array(means, ("person", "h", "w"))
     return ModelRows(arrays, equal)
 
 
@@ -102,7 +104,10 @@ def _no_rows(program: EagerProgram, persons: int, settings: MapSettings) -> Mode
     size = program.model.preprocessing.size
     black = np.zeros((1, size, size, 3), np.uint8)
     arrays = map_rows(program, black, black[..., 0], [0], [0], persons, settings).arrays
-    kept = {name: array.values[:0] if array.dims[0] != "person" else array.values for name, array in arrays.items()}
+    kept = {
+        name: array.values[:0] if array.dims[0] != "person" else array.values
+        for name, array in arrays.items()
+    }
     return ModelRows({name: replace(arrays[name], values=values) for name, values in kept.items()}, [])
 
 

@@ -69,7 +69,7 @@ class StopFlag:
 
 
 class Driver(Protocol):
-    """Carries shards to workers and yields an event for each that ends, until none is left or `stop` is set."""
+    """Carries shards to workers; yields an event for each that ends, until all are or `stop` is set."""
 
     def __call__(
         self, plan: Sequence[Shard], function: Function, sink: Sink, stop: StopFlag

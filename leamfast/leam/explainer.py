@@ -93,7 +93,7 @@ class LEAM:
         if bool(equal.any()):
             i = int(torch.nonzero(equal)[0]) // max(1, equal.numel() // images.shape[0])
             raise RequestError(
-                f"references[{i}] equals the embedding of images[{i}], where the gradient of 1 - cos is zero: "
-                "give another image of the identity"
+                f"references[{i}] equals the embedding of images[{i}], where the gradient of 1 - cos "
+                "is zero: give another image of the identity"
             )
         return LeamResult(output.embeddings, output.maps, output.cosines)

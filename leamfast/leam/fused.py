@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 
 import torch
-from leamfast_kernels import upsample
 from torch import Tensor
+
+from leamfast_kernels import upsample
 
 __all__ = ["fuse", "normalise"]
 

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from leamfast_kernels import aggregate
 from torch import Tensor, nn
 
 from leamfast.errors import RequestError
 from leamfast.leam.references import unit
 from leamfast.models.face_model import FaceModel
 from leamfast.models.layers import Layer, hooks
+from leamfast_kernels import aggregate
 
 __all__ = ["TARGETS", "EagerProgram", "ProgramOutput"]
 
@@ -69,7 +69,9 @@ class EagerProgram:
             RequestError: the network trains, or a tap does not influence the embedding or was overwritten.
         """
         if self.model.network.training:
-            raise RequestError("the network is in training mode, where images influence each other: call .eval()")
+            raise RequestError(
+                "the network is in training mode, where images influence each other: call .eval()"
+            )
         with torch.set_grad_enabled(False):  # a tap's hook turns gradients on from there
             embeddings, acts = self._forward(images)
             units = unit(embeddings)
@@ -82,9 +84,7 @@ class EagerProgram:
             towards = unit(torch.where(missing[..., None], units.detach().view(_per(r, units)), r))
             cosines = (units.view(_per(r, units)) * towards).sum(dim=-1)
             maps = self._maps(acts, cosines, missing)
-            return ProgramOutput(
-                embeddings.detach(), cosines.detach().masked_fill(missing, torch.nan), maps
-            )
+            return ProgramOutput(embeddings.detach(), cosines.detach().masked_fill(missing, torch.nan), maps)
 
     def _forward(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         acts: dict[str, Tensor] = {}
@@ -115,7 +115,9 @@ class EagerProgram:
             )
             for (name, act), grad in zip(acts.items(), grads, strict=True):
                 if grad is None:
-                    raise RequestError(f"layer {name!r} of {self.model.name} does not influence the embedding")
+                    raise RequestError(
+                        f"layer {name!r} of {self.model.name} does not influence the embedding"
+                    )
                 maps[name].append(aggregate(act.detach(), grad))
         joined = {
             name: parts[0] if cosines.ndim == 1 else torch.stack(parts, dim=1) for name, parts in maps.items()

@@ -27,7 +27,8 @@ def select_taps(model: FaceModel, layers: str | Sequence[str]) -> tuple[Layer, .
         convolutions = [tap for tap in model.taps() if tap.kind == "Conv2d"]
         if not convolutions:
             raise RequestError(
-                f"layers {layers!r} means spatial convolutions, of which {model.name} has none: name its layers"
+                f"layers {layers!r} means spatial convolutions, of which {model.name} has none: "
+                "name layers of it"
             )
         return tuple(convolutions) if layers == "all" else _spread(convolutions)
     names = layers.split(",") if isinstance(layers, str) else list(layers)
@@ -55,7 +56,9 @@ def _check(name: str, known: dict[str, Layer], model: str) -> None:
         raise RequestError(f"layer {name!r} does not exist in {model}; {hint}")
     layer = known[name]
     if layer.calls > 1:
-        raise RequestError(f"layer {name!r} of {model} runs {layer.calls} times in one pass: tap what uses it")
+        raise RequestError(
+            f"layer {name!r} of {model} runs {layer.calls} times in one pass: tap what uses it"
+        )
     if not layer.spatial:
         raise RequestError(
             f"layer {name!r} of {model} has no spatial extent: its output is no grid of more than one cell"

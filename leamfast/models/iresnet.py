@@ -66,17 +66,19 @@ class IResNet(nn.Module):
         self.conv1 = nn.Conv2d(3, widths[0], 3, stem_stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.prelu = nn.PReLU(widths[0])
-        side, inputs = -(-size // stem_stride), widths[0]
-        for stage, (depth, outputs) in enumerate(zip(blocks, widths, strict=True), start=1):
-            layers = [Block(inputs, outputs, 2)] + [Block(outputs, outputs, 1) for _ in range(depth - 1)]
-            setattr(self, f"layer{stage}", nn.Sequential(*layers))
-            side, inputs = -(-side // 2), outputs
-        self.bn2 = nn.BatchNorm2d(inputs)
-        self.fc = nn.Linear(inputs * side * side, embedding)
+        stages = [
+            nn.Sequential(Block(inputs, outputs, 2), *(Block(outputs, outputs, 1) for _ in range(depth - 1)))
+            for depth, inputs, outputs in zip(blocks, (widths[0], *widths), widths, strict=False)
+        ]
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages
+        side = size
+        for stride in (stem_stride, 2, 2, 2, 2):
+            side = -(-side // stride)
+        self.bn2 = nn.BatchNorm2d(widths[-1])
+        self.fc = nn.Linear(widths[-1] * side * side, embedding)
         self.features = nn.BatchNorm1d(embedding)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.prelu(self.bn1(self.conv1(x)))
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = stage(x)
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.features(self.fc(torch.flatten(self.bn2(x), 1)))

@@ -49,7 +49,9 @@ class Preprocessing:
             )
         size, channels = values["size"], str(values["channels"]).lower()
         if not isinstance(size, int) or size < 8:
-            raise RequestError(f"preprocessing.size must be a whole number of pixels of at least 8, got {size!r}")
+            raise RequestError(
+                f"preprocessing.size must be a whole number of pixels of at least 8, got {size!r}"
+            )
         if channels not in ("rgb", "bgr"):
             raise RequestError(f"preprocessing.channels must be rgb or bgr, got {values['channels']!r}")
         mean, std = _three("mean", values["mean"]), _three("std", values["std"])

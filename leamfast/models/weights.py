@@ -43,7 +43,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             raise RequestError(f"weights file {path} is not readable as safetensors: {exc}") from exc
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Detected pickle protocol")  # refused or read, not half understood
+            warnings.filterwarnings(
+                "ignore", "Detected pickle protocol"
+            )  # refused or read, not half understood
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as exc:
         raise RequestError(
@@ -51,7 +53,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             "because that could run code: save its state_dict() alone"
         ) from exc
     except Exception as exc:  # damaged files make the reader raise nearly anything
-        raise RequestError(f"weights file {path} is not readable as a torch checkpoint: {_first_line(exc)}") from exc
+        raise RequestError(
+            f"weights file {path} is not readable as a torch checkpoint: {_first_line(exc)}"
+        ) from exc
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]

@@ -44,7 +44,9 @@ def overlay_figure(results: Results, model: str, rows: Sequence[int], root: Path
     taps = results.taps(model)
     size = int(results.file["model"][model].attrs["input_size"])
     titles = ["face", *taps, "fused"]
-    figure = Figure(figsize=(CELL_INCHES * len(titles) + 0.3, CELL_INCHES * len(rows) + 1.0), layout="constrained")
+    figure = Figure(
+        figsize=(CELL_INCHES * len(titles) + 0.3, CELL_INCHES * len(rows) + 1.0), layout="constrained"
+    )
     FigureCanvasAgg(figure)
     axes = np.atleast_2d(figure.subplots(len(rows), len(titles)))
     for line, row in zip(axes, rows, strict=True):

@@ -36,7 +36,8 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
         temporary.unlink(missing_ok=True)
         if exc.errno in FULL:
             raise StorageFullError(
-                exc.errno, f"no room for {path.name} ({len(content):,} bytes): free some and go on with --resume"
+                exc.errno,
+                f"no room for {path.name} ({len(content):,} bytes): free some and go on with --resume",
             ) from exc
         raise
     folder = os.open(path.parent, os.O_RDONLY)

@@ -44,7 +44,11 @@ class _Source:
 
 
 def write_index(
-    folder: Path, parts: Sequence[Path], shards: int, regions: Sequence[str], failed: Sequence[Sequence[str]] = ()
+    folder: Path,
+    parts: Sequence[Path],
+    shards: int,
+    regions: Sequence[str],
+    failed: Sequence[Sequence[str]] = (),
 ) -> IndexSummary:
     """Write `failures.csv`, then `index.h5`, over the parts of a run.
 
@@ -62,7 +66,9 @@ def write_index(
             file = stack.enter_context(open_part(path))
             sources.append(_Source(file, path.relative_to(folder).as_posix(), rows, persons))
             rows, persons = rows + int(file.attrs["rows"]), persons + int(file.attrs["persons"])
-        failures = [[getattr(f, name) for name in FAILURE_FIELDS] for s in sources for f in read_failures(s.file)]
+        failures = [
+            [getattr(f, name) for name in FAILURE_FIELDS] for s in sources for f in read_failures(s.file)
+        ]
         failures += [list(row) for row in failed]
         write_atomically(folder / "failures.csv", _csv(failures))
         complete = len(parts) == shards
@@ -166,7 +172,9 @@ def _attach(index: h5py.File, name: str, dataset: h5py.Dataset, dims: Sequence[s
             scale = write_array(index, str(group / dim), Array(np.arange(dataset.shape[axis]), (dim,)))
             scale.make_scale(dim)
         if scale.shape[0] != dataset.shape[axis]:
-            raise PartError(f"{name} has {dataset.shape[axis]} values along {dim} where {scale.shape[0]} are needed")
+            raise PartError(
+                f"{name} has {dataset.shape[axis]} values along {dim} where {scale.shape[0]} are needed"
+            )
         dataset.dims[axis].attach_scale(scale)
 
 

@@ -12,8 +12,17 @@ import numpy as np
 from leamfast.store.arrays import SCHEMA, Array, digest, read_array, write_array
 from leamfast.store.atomic import write_atomically
 
-__all__ = ["FAILURE_FIELDS", "Failure", "Part", "PartError", "datasets", "open_part", "read_failures",
-           "read_part", "write_part"]
+__all__ = [
+    "FAILURE_FIELDS",
+    "Failure",
+    "Part",
+    "PartError",
+    "datasets",
+    "open_part",
+    "read_failures",
+    "read_part",
+    "write_part",
+]
 
 FAILURE_FIELDS = ("path", "identity", "stage", "reason")
 

@@ -29,7 +29,9 @@ class Results:
         self.root = root
         folder = RunFolder(root)
         if not folder.index.is_file():
-            raise RequestError(f"{root} holds no index.h5: it is no result folder, or its run has not finished")
+            raise RequestError(
+                f"{root} holds no index.h5: it is no result folder, or its run has not finished"
+            )
         try:
             self.file = h5py.File(folder.index, "r")
         except OSError as exc:
@@ -55,8 +57,8 @@ class Results:
         return int(self.file.attrs["rows"])
 
     def __repr__(self) -> str:
-        people = self.file.attrs["persons"]
-        return f"Results({str(self.root)!r}: {len(self)} images of {people} people, models {', '.join(self.models)})"
+        people, models = self.file.attrs["persons"], ", ".join(self.models)
+        return f"Results({str(self.root)!r}: {len(self)} images of {people} people, models {models})"
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -106,7 +108,9 @@ class Results:
 
     def _tap(self, model: str, tap: str) -> h5py.Group:
         if tap not in self.taps(model):
-            raise RequestError(f"layer {tap!r} of {model} is not in {self.root}: {', '.join(self.taps(model))} are")
+            raise RequestError(
+                f"layer {tap!r} of {model} is not in {self.root}: {', '.join(self.taps(model))} are"
+            )
         return self._model(model)["layer"][tap]
 
 

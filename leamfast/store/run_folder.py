@@ -50,7 +50,9 @@ class RunFolder:
         try:
             held = lock.acquire(timeout=0)
         except Timeout as exc:
-            raise RequestError(f"result folder {self.root} is in use by another run: wait for it or stop it") from exc
+            raise RequestError(
+                f"result folder {self.root} is in use by another run: wait for it or stop it"
+            ) from exc
         with held:
             sweep(self.root)
             sweep(self.shards)

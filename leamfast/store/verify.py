@@ -51,7 +51,7 @@ def verify(root: Path) -> list[str]:
 
 
 def _values(part: Part) -> Iterator[str]:
-    """What cannot be in a part: other lengths than its rows, or values that are not finite where they must be."""
+    """What cannot be in a part: arrays of another length than its rows, or impossible values."""
     lengths = {"row": part.rows, "person": part.persons}
     for name, array in part.arrays.items():
         values, leading = array.values, array.dims[0]
@@ -75,7 +75,9 @@ def _map(name: str, maps: np.ndarray, scales: np.ndarray) -> Iterator[str]:
     if (absent.any(axis=1) != np.isnan(scales)).any():
         yield f"{name} and its scale disagree on which maps are missing"
     found = maps[~absent.any(axis=1)]
-    if found.size and (found.min() < 0 or not np.isin(found.reshape(len(found), -1).max(axis=1), (0, 1)).all()):
+    if found.size and (
+        found.min() < 0 or not np.isin(found.reshape(len(found), -1).max(axis=1), (0, 1)).all()
+    ):
         yield f"{name} holds a map whose values do not run from 0 to a maximum of 1"
 
 
@@ -96,7 +98,9 @@ def _index(folder: RunFolder, parts: dict[str, Part], shards: int) -> Iterator[s
             yield f"covers {index.attrs['parts']} of {shards} shards: go on with --resume"
         listed = {}
         if "part" in index:
-            listed = dict(zip(index["part/path"].asstr()[...], index["part/digest"].asstr()[...], strict=True))
+            listed = dict(
+                zip(index["part/path"].asstr()[...], index["part/digest"].asstr()[...], strict=True)
+            )
         rows = sum(part.rows for path, part in parts.items() if path in listed)
         if index.attrs["rows"] != rows:
             yield f"has {index.attrs['rows']} rows where its parts have {rows}"

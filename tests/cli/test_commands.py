@@ -56,7 +56,9 @@ def test_synth_then_batch_then_verify_then_analyze(tmp_path):
     assert sum(areas) == pytest.approx(1, abs=1e-4)
     nose = next(r for r in rows if (r["map"], r["threshold"], r["region"]) == ("conv1", "20", "nose"))
     assert float(nose["low"]) <= float(nose["share"]) <= float(nose["high"])
-    assert float(nose["over_representation"]) == pytest.approx(float(nose["share"]) / float(nose["area"]), rel=1e-3)
+    assert float(nose["over_representation"]) == pytest.approx(
+        float(nose["share"]) / float(nose["area"]), rel=1e-3
+    )
 
 
 def test_verify_ends_with_status_1_where_something_is_wrong(finished_run, tmp_path):
@@ -129,7 +131,10 @@ def test_demo_tells_what_was_found_and_draws_it(tmp_path):
     ("args", "words"),
     [
         (["batch"], "DATA must be given"),
-        (["batch", "nowhere", "--out", "out", "--model", "demo", "--align", "none"], "no such file or folder"),
+        (
+            ["batch", "nowhere", "--out", "out", "--model", "demo", "--align", "none"],
+            "no such file or folder",
+        ),
         (["batch", ".", "--out", "out", "--model", "demo"], "--detector retinaface=FILE"),
         (["layers", "nothing"], "none of the named models"),
         (["verify", "nowhere"], "run.toml cannot be read"),
@@ -175,7 +180,9 @@ def environment() -> dict[str, str]:
 def test_ctrl_c_stops_cleanly_and_resume_goes_on(faces, finished_run, tmp_path):
     out = tmp_path / "out"
     command = [sys.executable, ROOT / "cli.py", "batch", faces, "--out", out, *BATCH, "--shard-images", "4"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+    )
     while process.poll() is None and not list(out.glob("shards/part-*")):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""The main pass on synthetic faces: stored values against direct computation, and everything that can be wrong."""
+"""The main pass on synthetic faces: stored values against direct computation, and what can be wrong."""
 
 import csv
 import shutil
@@ -9,7 +9,6 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from leamfast_kernels import region_share
 from PIL import Image
 
 from leamfast import LEAM, RequestError, load_model, open_results
@@ -18,6 +17,7 @@ from leamfast.engine.batch_run import BatchRequest, run_batch
 from leamfast.leam.fused import fuse, normalise
 from leamfast.store.arrays import THRESHOLDS
 from leamfast.store.verify import verify
+from leamfast_kernels import region_share
 
 MODEL = "demo=random:0"
 TAP = "layer2.0.conv1"
@@ -93,13 +93,19 @@ def test_mean_references_agree_with_leam_itself(faces, tmp_path, direct):
 def test_region_shares_are_those_of_the_stored_maps(faces, tmp_path, direct):
     go(faces, tmp_path / "out")
     paths = direct[4]
-    labels = torch.from_numpy(np.stack([decode_label(faces / ".labels" / p.relative_to(faces)) for p in paths]))
+    labels = torch.from_numpy(
+        np.stack([decode_label(faces / ".labels" / p.relative_to(faces)) for p in paths])
+    )
     with open_results(tmp_path / "out") as results:
         stored = {tap: torch.from_numpy(results.map("demo", tap)) for tap in results.taps("demo")}
         maps = {**stored, "fused": fuse(stored.values(), 112)}
         for name, values in maps.items():
             shares, sizes = region_share(values, labels, THRESHOLDS, 112)
-            group = results.file["model/demo"]["fused"] if name == "fused" else results.file["model/demo/layer"][name]
+            group = (
+                results.file["model/demo"]["fused"]
+                if name == "fused"
+                else results.file["model/demo/layer"][name]
+            )
             np.testing.assert_array_equal(group["support_size"][...], sizes.numpy())
             np.testing.assert_allclose(results.region_share("demo", name), shares.numpy(), atol=1e-6)
         means = results.file[f"model/demo/layer/{TAP}/identity_map"][...]
@@ -211,7 +217,9 @@ def test_a_reference_that_equals_its_image_without_being_the_same_file(faces, tm
     pixels = Image.open(data / "p/000.png")
     pixels.save(data / "p/001.png", compress_level=1)  # other bytes, the same pixels
     go(data, tmp_path / "out")
-    assert [(row[2], "equals the image" in row[3]) for row in failures(tmp_path / "out")] == [("reference", True)] * 2
+    assert [(row[2], "equals the image" in row[3]) for row in failures(tmp_path / "out")] == [
+        ("reference", True)
+    ] * 2
     with open_results(tmp_path / "out") as results:
         assert np.isnan(results.map("demo", TAP)).all()
 

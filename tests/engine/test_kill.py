@@ -54,7 +54,9 @@ def run(faces, tmp_path_factory):
 
     def start(out: Path, at: int = 0, workers: int = 0) -> subprocess.Popen:
         command = [sys.executable, script, faces, out, str(at), str(workers)]
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env)
+        return subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env
+        )
 
     return start
 

@@ -10,7 +10,9 @@ from leamfast.engine.plan import plan_shards
 
 def manifest(counts):
     entries = tuple(
-        Entry(f"{person}/{i}.png", f"p{person}", None, {}) for person, n in enumerate(counts) for i in range(n)
+        Entry(f"{person}/{i}.png", f"p{person}", None, {})
+        for person, n in enumerate(counts)
+        for i in range(n)
     )
     return Manifest(Path("."), entries, ())
 

@@ -72,7 +72,9 @@ def test_equal_to_layercam_of_pytorch_grad_cam(small_iresnet, tap):
         grads = cam.activations_and_grads.gradients[0].numpy()
         theirs = cam.get_cam_image(images, cam.target_layers[0], None, acts, grads, False)
     assert np.abs(theirs).max() > 0
-    np.testing.assert_allclose(ours.numpy(), np.maximum(theirs, 0), rtol=1e-4, atol=1e-6 * np.abs(theirs).max())
+    np.testing.assert_allclose(
+        ours.numpy(), np.maximum(theirs, 0), rtol=1e-4, atol=1e-6 * np.abs(theirs).max()
+    )
 
 
 @pytest.mark.parametrize(("target", "sign"), [("loss", -1.0), ("similarity", 1.0)])
@@ -104,6 +106,7 @@ def test_gradient_against_finite_differences(small_iresnet):
     model = double(small_iresnet)
     images, references = (t.double() for t in inputs(small_iresnet, count=1))
     name, cell, step = "layer3.0.conv1", (0, slice(None), 1, 2), 1e-6
+
     def loss(delta: torch.Tensor) -> float:
         handle = model.network.get_submodule(name).register_forward_hook(lambda m, a, out: out + delta)
         with torch.no_grad():
@@ -128,7 +131,10 @@ def test_gradient_against_finite_differences(small_iresnet):
 def test_what_overwrites_a_tap_does_not_change_its_map(in_place):
     images, references = inputs(in_place)
     taps = ["conv1", "relu", "conv2"]
-    assert [layer.overwritten for layer in in_place.layers if layer.name in ("conv1", "conv2")] == [True, True]
+    assert [layer.overwritten for layer in in_place.layers if layer.name in ("conv1", "conv2")] == [
+        True,
+        True,
+    ]
     result = LEAM(in_place, taps)(images, references)
     for name, wanted in maps_by_hand(in_place, taps, images, references).items():
         torch.testing.assert_close(result.maps[name].double(), wanted, rtol=1e-4, atol=1e-6)

@@ -17,7 +17,9 @@ def test_all_is_every_spatial_convolution():
     model = load_model("mobilefacenet=random:0")
     names = [tap.name for tap in select_taps(model, "all")]
     assert len(names) == 1 + 2 + 15 * 3 + 1
-    assert {"conv1.0", "dw_conv.depthwise", "dw_conv.pointwise", "features.14.conv.2", "conv2.0"} <= set(names)
+    assert {"conv1.0", "dw_conv.depthwise", "dw_conv.pointwise", "features.14.conv.2", "conv2.0"} <= set(
+        names
+    )
     assert "gdconv.depthwise" not in names  # its output is one cell
 
 

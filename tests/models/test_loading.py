@@ -106,7 +106,11 @@ def test_truncated_and_stateless_files(tmp_path, state):
     torch.save(state, tmp_path / "w.pt")
     (tmp_path / "cut.pt").write_bytes((tmp_path / "w.pt").read_bytes()[:5000])
     torch.save({"epoch": 3}, tmp_path / "epoch.pt")
-    for name, words in (("cut.pt", "not readable"), ("epoch.pt", "no state dict"), ("none.pt", "does not exist")):
+    for name, words in (
+        ("cut.pt", "not readable"),
+        ("epoch.pt", "no state dict"),
+        ("none.pt", "does not exist"),
+    ):
         with pytest.raises(RequestError, match=words):
             read_state_dict(tmp_path / name)
 

@@ -26,7 +26,12 @@ def test_arrays_are_joined_in_order(tmp_path, parts):
     summary = write_index(tmp_path, paths, 3, REGIONS)
     assert (summary.rows, summary.persons, summary.parts, summary.complete) == (7, 5, 3, True)
     with h5py.File(tmp_path / "index.h5") as index:
-        for name in ("image/path", "model/m/embedding", "model/m/layer/a.b/map", "model/m/layer/a.b/each/map"):
+        for name in (
+            "image/path",
+            "model/m/embedding",
+            "model/m/layer/a.b/map",
+            "model/m/layer/a.b/each/map",
+        ):
             dataset = index[name]
             found = dataset.asstr()[...] if dataset.dtype == object else dataset[...]
             np.testing.assert_array_equal(found, np.concatenate([p.arrays[name].values for p in made]))
