@@ -1,6 +1,8 @@
 # Two commands matter: `make demo` and `make test`. Both make their own environment in .venv.
 
 PYTHON ?= python3
+# Waiting threads sleep instead of spinning; see leamfast/__init__.py.
+export OMP_WAIT_POLICY ?= PASSIVE
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 

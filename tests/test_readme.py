@@ -1,0 +1,87 @@
+"""Every command and every piece of code of the README, as printed."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def commands(first_word: str) -> list[list[list[str]]]:
+    """The commands of each shell block that begin with a word."""
+    found = [
+        [shlex.split(line, comments=True) for line in block.splitlines() if line] for block in blocks("sh")
+    ]
+    return [[words for words in block if words[0] == first_word] for block in found]
+
+
+def run(words: list[str], folder: Path) -> None:
+    path = os.pathsep.join(str(ROOT / p) for p in (".", "kernels", "bench"))
+    command = [sys.executable, str(ROOT / "cli.py"), *words[1:]]
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, (words, done.stderr)
+
+
+def test_the_two_commands_are_targets_of_the_makefile():
+    targets = {words[1] for block in commands("make") for words in block}
+    assert targets == {"demo", "test"}
+    makefile = (ROOT / "Makefile").read_text()
+    assert all(re.search(rf"^{target}:", makefile, flags=re.MULTILINE) for target in targets)
+
+
+def test_synthetic_faces(tmp_path):
+    block = next(block for block in commands("leamfast") if any("synth" in words for words in block))
+    assert [words[1] for words in block] == ["synth", "batch", "analyze"]
+    for words in block:
+        run(words, tmp_path)
+    assert (tmp_path / "OUT/tables/regions.csv").is_file()
+
+
+def test_your_own_photos_and_reading_results(tmp_path, shared_data, monkeypatch):
+    from leamfast.models.zoo import ZOO, build
+
+    block = next(block for block in commands("leamfast") if block and "PHOTOS" in block[0])
+    torch.save(build(ZOO["AF_R18"], seed=0).state_dict(), tmp_path / "backbone.pth")
+    shutil.copy(shared_data / "mobilenet0.25_Final.pth", tmp_path)
+    for person in ("id05", "id06"):
+        shutil.copytree(shared_data / "photos" / person, tmp_path / "PHOTOS" / person)
+    run(block[0], tmp_path)
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(blocks("python")[0], names)
+    assert names["maps"].shape == (5, 28, 28)
+    assert names["embeddings"].shape == (5, 512)
+
+
+def test_one_batch_in_python():
+    import leamfast
+
+    crops = np.random.default_rng(0).integers(0, 256, (2, 112, 112, 3), dtype=np.uint8)
+    names = {"leamfast": leamfast, "crops": crops, "references": torch.randn(2, 128)}
+    exec(blocks("python")[1], names)
+    assert names["result"].maps["layer2.0.conv1"].shape[0] == 2
+
+
+@pytest.mark.parametrize("name", re.findall(r"\]\((?!http)([^)]+)\)", README))
+def test_linked_files_are_there(name):
+    assert (ROOT / name).is_file()
