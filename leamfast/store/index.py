@@ -7,7 +7,6 @@ Every dimension has a scale, so that `xarray.open_datatree(..., engine="h5netcdf
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -35,12 +34,31 @@ class IndexSummary:
 
 @dataclass(frozen=True)
 class _Source:
-    """One part, opened, and where its rows and persons begin in the index."""
+    """What the index needs of one part, which is closed again: thousands cannot be open at the same time.
 
-    file: h5py.File
-    name: str
+    Attributes:
+        path: relative to the result folder.
+        row, person: where its rows and persons begin in the index.
+        shard, rows, persons, digest: as the part says.
+        shapes: shape and type of every array.
+        layout: dimension names of every array, and what its values count.
+        values: the arrays that become real data: strings, counts, and scales of grids.
+        groups: attributes of its groups.
+        failures: rows of failures.csv.
+    """
+
+    path: str
     row: int
     person: int
+    shard: int
+    rows: int
+    persons: int
+    digest: str
+    shapes: dict[str, tuple[tuple[int, ...], np.dtype]]
+    layout: dict[str, tuple[tuple[str, ...], str]]
+    values: dict[str, Array]
+    groups: dict[str, dict[str, Any]]
+    failures: list[list[str]]
 
 
 def write_index(
@@ -59,106 +77,118 @@ def write_index(
         regions: names of the face regions.
         failed: further rows of `failures.csv`, for images of shards that could not be computed.
     """
-    with ExitStack() as stack:
-        sources: list[_Source] = []
-        rows = persons = 0
-        for path in parts:
-            file = stack.enter_context(open_part(path))
-            sources.append(_Source(file, path.relative_to(folder).as_posix(), rows, persons))
-            rows, persons = rows + int(file.attrs["rows"]), persons + int(file.attrs["persons"])
-        failures = [
-            [getattr(f, name) for name in FAILURE_FIELDS] for s in sources for f in read_failures(s.file)
-        ]
-        failures += [list(row) for row in failed]
-        write_atomically(folder / "failures.csv", _csv(failures))
-        complete = len(parts) == shards
-        with h5py.File("index.h5", "w", driver="core", backing_store=False) as index:
-            scales = {
-                "row": np.arange(rows),
-                "person": np.arange(persons),
-                "threshold": np.array(THRESHOLDS),
-                "region": np.array(regions, dtype=object),
-            }
-            for name, values in scales.items():
-                write_array(index, name, Array(values, (name,))).make_scale(name)
-            if sources:
-                _join(index, sources)
-                _list_parts(index, sources)
-            index.attrs.update(
-                schema=SCHEMA, rows=rows, persons=persons, parts=len(parts), shards=shards, complete=complete
-            )
-            index.flush()
-            image = index.id.get_file_image()
+    sources: list[_Source] = []
+    rows = persons = 0
+    for path in parts:
+        sources.append(_read_source(path, path.relative_to(folder).as_posix(), rows, persons))
+        rows, persons = rows + sources[-1].rows, persons + sources[-1].persons
+    failures = [row for source in sources for row in source.failures] + [list(row) for row in failed]
+    write_atomically(folder / "failures.csv", _csv(failures))
+    complete = len(parts) == shards
+    with h5py.File("index.h5", "w", driver="core", backing_store=False) as index:
+        scales = {
+            "row": np.arange(rows),
+            "person": np.arange(persons),
+            "threshold": np.array(THRESHOLDS),
+            "region": np.array(regions, dtype=object),
+        }
+        for name, values in scales.items():
+            write_array(index, name, Array(values, (name,))).make_scale(name)
+        if sources:
+            _join(index, sources)
+            _list_parts(index, sources)
+        index.attrs.update(
+            schema=SCHEMA, rows=rows, persons=persons, parts=len(parts), shards=shards, complete=complete
+        )
+        index.flush()
+        image = index.id.get_file_image()
     write_atomically(folder / "index.h5", image)
     return IndexSummary(len(parts), rows, persons, len(failures), complete)
 
 
+def _read_source(path: Path, name: str, row: int, person: int) -> _Source:
+    with open_part(path) as file:
+        arrays = {n: d for n, d in datasets(file).items() if not n.startswith("failure/")}
+        layout = {
+            n: (tuple(d.attrs["dims"].split(",")), str(d.attrs.get("counts", ""))) for n, d in arrays.items()
+        }
+        real = [
+            n
+            for n, (dims, counts) in layout.items()
+            if counts or _is_scale(n, dims) or h5py.check_string_dtype(arrays[n].dtype)
+        ]
+        return _Source(
+            path=name,
+            row=row,
+            person=person,
+            shard=int(file.attrs["shard"]),
+            rows=int(file.attrs["rows"]),
+            persons=int(file.attrs["persons"]),
+            digest=str(file.attrs["digest"]),
+            shapes={n: (d.shape, d.dtype) for n, d in arrays.items()},
+            layout=layout,
+            values={n: read_array(arrays[n]) for n in real},
+            groups=_attributes(file),
+            failures=[[getattr(f, field) for field in FAILURE_FIELDS] for f in read_failures(file)],
+        )
+
+
+def _is_scale(name: str, dims: Sequence[str]) -> bool:
+    """Scales of grids stand in the parts too, as arrays whose only dimension has their own name."""
+    return tuple(dims) == (PurePosixPath(name).name,)
+
+
 def _join(index: h5py.File, sources: Sequence[_Source]) -> None:
     """Every array of the parts, joined along its leading dimension, with scales for all dimensions."""
-    tables = [datasets(source.file) for source in sources]
-    names = [name for name in tables[0] if not name.startswith("failure/")]
-    for table, source in zip(tables, sources, strict=True):
-        other = [name for name in table if not name.startswith("failure/")]
-        if other != names:
-            differing = sorted(set(other) ^ set(names))[0]
-            raise PartError(f"{source.name} and {sources[0].name} differ in the array {differing}")
-    # Scales of grids stand in the parts too, as arrays whose only dimension has their own name.
-    own = {n for n in names if tables[0][n].attrs["dims"] == PurePosixPath(n).name}
-    for name in sorted(own):
-        write_array(index, name, read_array(tables[0][name])).make_scale(PurePosixPath(name).name)
-    for name in names:
+    first = sources[0]
+    for source in sources:
+        if differing := set(source.shapes) ^ set(first.shapes):
+            raise PartError(f"{source.path} and {first.path} differ in the array {sorted(differing)[0]}")
+        for name, (shape, dtype) in source.shapes.items():
+            if (shape[1:], dtype) != (first.shapes[name][0][1:], first.shapes[name][1]):
+                raise PartError(
+                    f"{name} is {dtype} {shape} in {source.path} "
+                    f"but {first.shapes[name][1]} {first.shapes[name][0]} in {first.path}"
+                )
+    own = [name for name, (dims, _) in first.layout.items() if _is_scale(name, dims)]
+    for name in own:
+        write_array(index, name, first.values[name]).make_scale(PurePosixPath(name).name)
+    for name in first.shapes:
         if name not in own:
-            _join_one(index, name, [table[name] for table in tables], sources)
-    for group, attributes in _attributes(sources[0].file).items():
+            _join_one(index, name, sources)
+    for group, attributes in first.groups.items():
         index.require_group(group).attrs.update(attributes)
 
 
-def _join_one(
-    index: h5py.File, name: str, pieces: Sequence[h5py.Dataset], sources: Sequence[_Source]
-) -> None:
-    first = pieces[0]
-    dims = tuple(first.attrs["dims"].split(","))
-    for piece, source in zip(pieces, sources, strict=True):
-        if piece.shape[1:] != first.shape[1:] or piece.dtype != first.dtype:
-            raise PartError(
-                f"{name} is {piece.dtype} {piece.shape} in {source.name} "
-                f"but {first.dtype} {first.shape} in {sources[0].name}"
-            )
+def _join_one(index: h5py.File, name: str, sources: Sequence[_Source]) -> None:
+    dims, counts = sources[0].layout[name]
     if dims[0] not in LEADING:
         raise PartError(f"{name} has leading dimension {dims[0]!r}, none of {', '.join(LEADING)}")
-    counts = str(first.attrs.get("counts", ""))
-    if counts or h5py.check_string_dtype(first.dtype):
-        dataset = write_array(index, name, _real(pieces, sources, counts, dims))
+    if name in sources[0].values:
+        values = [source.values[name].values for source in sources]
+        if counts:
+            starts = [getattr(source, counts) for source in sources]
+            values = [np.where(v < 0, v, v + start) for v, start in zip(values, starts, strict=True)]
+        dataset = write_array(index, name, Array(np.concatenate(values), dims))
     else:
-        dataset = _virtual(index, name, pieces, sources)
+        dataset = _virtual(index, name, sources)
         dataset.attrs["dims"] = ",".join(dims)
     _attach(index, name, dataset, dims)
 
 
-def _real(
-    pieces: Sequence[h5py.Dataset], sources: Sequence[_Source], counts: str, dims: tuple[str, ...]
-) -> Array:
-    values = [read_array(piece).values for piece in pieces]
-    if counts:
-        values = [
-            np.where(v < 0, v, v + getattr(source, counts)) for v, source in zip(values, sources, strict=True)
-        ]
-    return Array(np.concatenate(values), dims)
-
-
-def _virtual(
-    index: h5py.File, name: str, pieces: Sequence[h5py.Dataset], sources: Sequence[_Source]
-) -> h5py.Dataset:
-    total = sum(piece.shape[0] for piece in pieces)
+def _virtual(index: h5py.File, name: str, sources: Sequence[_Source]) -> h5py.Dataset:
+    shapes = [source.shapes[name][0] for source in sources]
+    dtype = sources[0].shapes[name][1]
+    total = sum(shape[0] for shape in shapes)
     if total == 0:
-        return index.create_dataset(name, shape=(0, *pieces[0].shape[1:]), dtype=pieces[0].dtype)
-    layout = h5py.VirtualLayout((total, *pieces[0].shape[1:]), dtype=pieces[0].dtype)
+        return index.create_dataset(name, shape=(0, *shapes[0][1:]), dtype=dtype)
+    layout = h5py.VirtualLayout((total, *shapes[0][1:]), dtype=dtype)
     start = 0
-    for piece, source in zip(pieces, sources, strict=True):
-        if piece.shape[0]:
-            layout[start : start + piece.shape[0]] = h5py.VirtualSource(source.name, name, shape=piece.shape)
-            start += piece.shape[0]
-    fill = np.nan if np.issubdtype(pieces[0].dtype, np.floating) else None
+    for shape, source in zip(shapes, sources, strict=True):
+        if shape[0]:
+            layout[start : start + shape[0]] = h5py.VirtualSource(source.path, name, shape=shape)
+            start += shape[0]
+    fill = np.nan if np.issubdtype(dtype, np.floating) else None
     return index.create_virtual_dataset(name, layout, fillvalue=fill)
 
 
@@ -180,10 +210,10 @@ def _attach(index: h5py.File, name: str, dataset: h5py.Dataset, dims: Sequence[s
 
 def _list_parts(index: h5py.File, sources: Sequence[_Source]) -> None:
     columns: Mapping[str, list[Any]] = {
-        "path": [source.name for source in sources],
-        "shard": [int(source.file.attrs["shard"]) for source in sources],
-        "rows": [int(source.file.attrs["rows"]) for source in sources],
-        "digest": [str(source.file.attrs["digest"]) for source in sources],
+        "path": [source.path for source in sources],
+        "shard": [source.shard for source in sources],
+        "rows": [source.rows for source in sources],
+        "digest": [source.digest for source in sources],
     }
     for name, values in columns.items():
         kind = object if isinstance(values[0], str) else np.int64

@@ -29,7 +29,7 @@ def verify(root: Path) -> list[str]:
     folder = RunFolder(root)
     shards = int(read_settings(folder.settings)["frozen"]["shards"]["count"])
     problems = [f"{path.relative_to(root)} is left over from a killed run" for path in root.rglob(".*.tmp")]
-    parts: dict[str, Part] = {}
+    parts: dict[str, int] = {}  # path of each readable part, and its rows
     for shard in range(shards):
         path = folder.part(shard)
         try:
@@ -37,7 +37,7 @@ def verify(root: Path) -> list[str]:
         except PartError as exc:
             problems.append(str(exc))
             continue
-        parts[path.relative_to(root).as_posix()] = part
+        parts[path.relative_to(root).as_posix()] = part.rows
         if part.shard != shard:
             problems.append(f"{path.name} holds shard {part.shard}")
         problems += [f"{path.name}: {problem}" for problem in _values(part)]
@@ -81,7 +81,7 @@ def _map(name: str, maps: np.ndarray, scales: np.ndarray) -> Iterator[str]:
         yield f"{name} holds a map whose values do not run from 0 to a maximum of 1"
 
 
-def _index(folder: RunFolder, parts: dict[str, Part], shards: int) -> Iterator[str]:
+def _index(folder: RunFolder, parts: dict[str, int], shards: int) -> Iterator[str]:
     if not folder.index.is_file():
         yield "is missing"
         return
@@ -101,7 +101,7 @@ def _index(folder: RunFolder, parts: dict[str, Part], shards: int) -> Iterator[s
             listed = dict(
                 zip(index["part/path"].asstr()[...], index["part/digest"].asstr()[...], strict=True)
             )
-        rows = sum(part.rows for path, part in parts.items() if path in listed)
+        rows = sum(count for path, count in parts.items() if path in listed)
         if index.attrs["rows"] != rows:
             yield f"has {index.attrs['rows']} rows where its parts have {rows}"
         for path in parts:

@@ -100,6 +100,21 @@ def test_no_parts_make_an_empty_index(tmp_path):
         assert tree.sizes["row"] == 0
 
 
+def test_more_parts_than_files_may_be_open(tmp_path):
+    import resource
+
+    (tmp_path / "shards").mkdir()
+    paths = [tmp_path / "shards" / f"part-{shard:05d}.h5" for shard in range(90)]
+    for shard, path in enumerate(paths):
+        write_part(path, make_part(shard, 1, 1))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    try:
+        assert write_index(tmp_path, paths, 90, REGIONS).rows == 90
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_parts_that_do_not_go_together_are_refused(tmp_path):
     (tmp_path / "shards").mkdir()
     first, second = make_part(0), make_part(1)
