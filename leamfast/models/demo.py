@@ -2,7 +2,8 @@
 
 Trained from nothing by `python -m leamfast_bench.train_demo` on 500 synthetic people with 20 pictures each
 (`leamfast.datasets.synthetic`, seed 0): CosFace with scale 24 and margin 0.2 (Wang et al., 2018), SGD, ten
-epochs, ten minutes on one CPU core. No photograph of a person was used. It tells synthetic people apart and nobody else.
+epochs, ten minutes on one CPU core. No photograph of a person was used. It tells synthetic
+people apart and nobody else.
 """
 
 from pathlib import Path
