@@ -1,8 +1,8 @@
 # Two commands matter: `make demo` and `make test`. Both make their own environment in .venv.
 
 PYTHON ?= python3
-# Waiting threads sleep instead of spinning; see leamfast/__init__.py.
-export OMP_WAIT_POLICY ?= PASSIVE
+# Waiting threads soon sleep instead of spinning; see leamfast/__init__.py.
+export GOMP_SPINCOUNT ?= 1000
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 

@@ -3,9 +3,10 @@
 import os
 
 # Threads that wait by spinning starve each other wherever anything else runs on the machine: with one more
-# busy process, face detection on two threads took 2.4 s an image so, and 0.06 s with threads that sleep.
-# OpenMP reads this once, when torch is first imported; a value that the user has set stays.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# busy process, face detection on two threads took 2.4 s an image so, and 0.09 s with threads that soon sleep.
+# OpenMP reads this once, when torch is first imported; what the user has set stays.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 from leamfast.errors import RequestError  # noqa: E402
 from leamfast.leam import LEAM, LeamResult  # noqa: E402
