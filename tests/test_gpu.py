@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from leamfast_kernels import aggregate, region_share, support
 
 from leamfast import LEAM, load_model
 from leamfast.engine.batch_run import BatchRequest, run_batch
+from leamfast_kernels import aggregate, region_share, support
 
 pytestmark = [
     pytest.mark.gpu,
