@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from leamfast.datasets.decoding import read_image
 from leamfast.store.results import Results
@@ -45,7 +46,8 @@ def overlay_figure(results: Results, model: str, rows: Sequence[int], root: Path
     size = int(results.file["model"][model].attrs["input_size"])
     titles = ["face", *taps, "fused"]
     figure = Figure(
-        figsize=(CELL_INCHES * len(titles) + 0.3, CELL_INCHES * len(rows) + 1.0), layout="constrained"
+        figsize=(CELL_INCHES * len(titles) + 0.3, CELL_INCHES * len(rows) + 1.0),
+        layout=ConstrainedLayoutEngine(h_pad=0.06, w_pad=0.04),
     )
     FigureCanvasAgg(figure)
     axes = np.atleast_2d(figure.subplots(len(rows), len(titles)))
