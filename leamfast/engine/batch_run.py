@@ -30,9 +30,9 @@ from leamfast.models.face_model import FaceModel
 from leamfast.models.loading import brings_preprocessing, load_model, spec_name
 from leamfast.models.weights import file_sha256
 from leamfast.store.index import IndexSummary, write_index
-from leamfast.store.part import Part, write_part
+from leamfast.store.part import Part, PartError, open_part, write_part
 from leamfast.store.run_folder import RunFolder
-from leamfast.store.settings import differences, read_settings, write_settings
+from leamfast.store.settings import differences, read_frozen, write_settings
 
 __all__ = ["BatchReport", "BatchRequest", "PartSink", "run_batch"]
 
@@ -127,7 +127,7 @@ def run_batch(request: BatchRequest, note: Callable[[str], None] | None = None) 
     if manifest.ignored:
         note(f"{manifest.ignored} files without an image's suffix are ignored")
     models = _load_models(request)
-    before = read_settings(folder.settings)["frozen"] if folder.settings.is_file() else None
+    before = read_frozen(folder.settings) if folder.settings.is_file() else None
     settings = _settings(request, manifest, models, before)
     plan = plan_shards(manifest, request.shard_images or _shard_images(len(manifest.entries)))
     frozen = freeze(
@@ -151,7 +151,7 @@ def run_batch(request: BatchRequest, note: Callable[[str], None] | None = None) 
                 f"result folder {request.out} was made with other settings ({'; '.join(changed)}): "
                 "ask for the same ones to go on, or choose another --out"
             )
-        report, summary = _compute(folder, plan, settings, request.workers)
+        report, summary = _compute(folder, plan, settings, request.workers, note)
     seconds = time.monotonic() - started
     finished = sum(shard.images for shard in plan if shard.number in set(report.done))
     return BatchReport(
@@ -169,9 +169,13 @@ def run_batch(request: BatchRequest, note: Callable[[str], None] | None = None) 
 
 
 def _compute(
-    folder: RunFolder, plan: Sequence[Shard], settings: BatchSettings, workers: int
+    folder: RunFolder,
+    plan: Sequence[Shard],
+    settings: BatchSettings,
+    workers: int,
+    note: Callable[[str], None],
 ) -> tuple[RunReport, IndexSummary]:
-    finished = set(folder.finished(len(plan)))
+    finished = _finished(folder, len(plan), note)
     left = [shard for shard in plan if shard.number not in finished]
     total = sum(shard.images for shard in plan)
     with ImageProgress("maps", total, done=total - sum(shard.images for shard in left)) as progress:
@@ -183,7 +187,7 @@ def _compute(
             advance=progress.advance,
             note=progress.note,
         )
-    parts = [folder.part(number) for number in folder.finished(len(plan))]
+    parts = [folder.part(number) for number in sorted(finished | set(report.done))]
     failed = [
         (entry.path, entry.identity, "compute", report.failed[shard.number])
         for shard in plan
@@ -192,6 +196,18 @@ def _compute(
         for entry in identity.entries
     ]
     return report, write_index(folder.root, parts, len(plan), REGIONS, failed)
+
+
+def _finished(folder: RunFolder, shards: int, note: Callable[[str], None]) -> set[int]:
+    """Shards whose parts are there and readable; an unreadable one was damaged later and is made again."""
+    finished = set()
+    for shard in folder.finished(shards):
+        try:
+            with open_part(folder.part(shard)):
+                finished.add(shard)
+        except PartError as exc:
+            note(f"{exc}: its shard is computed again")
+    return finished
 
 
 def _load_models(request: BatchRequest) -> list[FaceModel]:

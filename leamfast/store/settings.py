@@ -15,7 +15,7 @@ from leamfast.errors import RequestError
 from leamfast.store.arrays import SCHEMA
 from leamfast.store.atomic import write_atomically
 
-__all__ = ["differences", "read_settings", "write_settings"]
+__all__ = ["differences", "read_frozen", "read_settings", "write_settings"]
 
 
 def write_settings(path: Path, request: Mapping[str, Any], frozen: Mapping[str, Any]) -> None:
@@ -39,6 +39,20 @@ def read_settings(path: Path) -> dict[str, Any]:
     if content.get("schema", SCHEMA) != SCHEMA:
         raise RequestError(f"{path} has schema {content['schema']!r} where {SCHEMA!r} is needed")
     return content
+
+
+def read_frozen(path: Path) -> dict[str, Any]:
+    """`[frozen]` of a run's `run.toml`.
+
+    Raises:
+        RequestError: as `read_settings`; or it does not say how many shards the run has.
+    """
+    frozen = read_settings(path).get("frozen")
+    if not isinstance(frozen, dict) or not isinstance(frozen.get("shards"), dict) or "threads" not in frozen:
+        raise RequestError(
+            f"{path} is not the run.toml of a run: its [frozen] settings are missing or damaged"
+        )
+    return frozen
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 from leamfast.store.arrays import SCHEMA
 from leamfast.store.part import Part, PartError, datasets, read_part
 from leamfast.store.run_folder import RunFolder
-from leamfast.store.settings import read_settings
+from leamfast.store.settings import read_frozen
 
 __all__ = ["verify"]
 
@@ -27,7 +27,7 @@ def verify(root: Path) -> list[str]:
         RequestError: there is no readable run.toml.
     """
     folder = RunFolder(root)
-    shards = int(read_settings(folder.settings)["frozen"]["shards"]["count"])
+    shards = int(read_frozen(folder.settings)["shards"]["count"])
     problems = [f"{path.relative_to(root)} is left over from a killed run" for path in root.rglob(".*.tmp")]
     parts: dict[str, int] = {}  # path of each readable part, and its rows
     for shard in range(shards):

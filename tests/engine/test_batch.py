@@ -284,6 +284,27 @@ def test_resume_keeps_finished_parts_and_fills_in_the_rest(faces, finished_run, 
     assert_same(finished_run, run)
 
 
+def test_resume_makes_a_damaged_part_again(faces, finished_run, tmp_path):
+    run = copied(finished_run, tmp_path)
+    path = run / "shards/part-00002.h5"
+    path.write_bytes(path.read_bytes()[:1000])
+    notes: list[str] = []
+    report = run_batch(request(faces, run, **SAME), note=notes.append)
+    assert (report.shards, report.skipped) == (1, 3)
+    assert any("part-00002.h5" in text and "computed again" in text for text in notes)
+    assert_same(finished_run, run)
+
+
+@pytest.mark.parametrize("text", ["", "schema = 'leamfast/1'", "[frozen]\nshards = 3"])
+def test_resume_refuses_a_damaged_run_toml(faces, finished_run, tmp_path, text):
+    run = copied(finished_run, tmp_path)
+    (run / "run.toml").write_text(text)
+    with pytest.raises(RequestError, match="missing or damaged"):
+        go(faces, run, **SAME)
+    with pytest.raises(RequestError, match="missing or damaged"):
+        verify(run)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
