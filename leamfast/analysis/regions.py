@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from leamfast.analysis.bootstrap import mean_interval
+from leamfast.errors import RequestError
 from leamfast.store.atomic import write_atomically
 from leamfast.store.results import Results, open_results
 from leamfast.store.run_folder import RunFolder
@@ -67,7 +68,10 @@ def region_rows(results: Results) -> Iterator[tuple]:
 
 def _areas(results: Results, model: str, regions: int) -> np.ndarray:
     """Fraction of each crop that each region covers, (row, region); NaN for a crop without a mask."""
-    labels = results.file[f"crop/{results.file['model'][model].attrs['input_size']}/label"]
+    crop = results.file[f"crop/{results.file['model'][model].attrs['input_size']}"]
+    if "label" not in crop:
+        raise RequestError(f"{results.root} has no region shares: its images came without region masks")
+    labels = crop["label"]
     areas = np.full((len(labels), regions), np.nan)
     for start in range(0, len(labels), ROWS_AT_ONCE):
         for i, label in enumerate(labels[start : start + ROWS_AT_ONCE], start):

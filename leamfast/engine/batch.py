@@ -104,6 +104,14 @@ class BatchFunction:
         spec = self.settings.detector
         return None if spec is None else parse_detector(spec).load(self.settings.device)
 
+    def load(self) -> None:
+        """Load detector and models now instead of at the first shard.
+
+        Raises:
+            RequestError: one of them cannot be used.
+        """
+        _ = self.detector, self.programs
+
     def __call__(self, shard: Shard) -> Part:
         """Compute one shard."""
         settings, programs = self.settings, self.programs

@@ -143,6 +143,9 @@ def run_batch(request: BatchRequest, note: Callable[[str], None] | None = None) 
         backend="eager",
     )
     del models
+    function = BatchFunction(settings)
+    if request.workers == 0:
+        function.load()  # so that a detector that cannot be used leaves no folder behind
     with folder.locked():
         if before is None:
             write_settings(folder.settings, asdict(request), frozen)
@@ -151,7 +154,7 @@ def run_batch(request: BatchRequest, note: Callable[[str], None] | None = None) 
                 f"result folder {request.out} was made with other settings ({'; '.join(changed)}): "
                 "ask for the same ones to go on, or choose another --out"
             )
-        report, summary = _compute(folder, plan, settings, request.workers, note)
+        report, summary = _compute(folder, plan, function, request.workers, note)
     seconds = time.monotonic() - started
     finished = sum(shard.images for shard in plan if shard.number in set(report.done))
     return BatchReport(
@@ -171,7 +174,7 @@ def run_batch(request: BatchRequest, note: Callable[[str], None] | None = None) 
 def _compute(
     folder: RunFolder,
     plan: Sequence[Shard],
-    settings: BatchSettings,
+    function: BatchFunction,
     workers: int,
     note: Callable[[str], None],
 ) -> tuple[RunReport, IndexSummary]:
@@ -181,7 +184,7 @@ def _compute(
     with ImageProgress("maps", total, done=total - sum(shard.images for shard in left)) as progress:
         report = run(
             left,
-            BatchFunction(settings),
+            function,
             PartSink(folder.root),
             driver=LocalDriver(workers),
             advance=progress.advance,
@@ -212,8 +215,13 @@ def _finished(folder: RunFolder, shards: int, note: Callable[[str], None]) -> se
 
 def _load_models(request: BatchRequest) -> list[FaceModel]:
     models = []
+    given = request.preprocessing or {}
+    if "*" in given and all(map(brings_preprocessing, request.model)):
+        raise RequestError(
+            "--input-size, --mean, --std and --channels must not be given: "
+            "every model of this run brings its own"
+        )
     for spec in request.model:
-        given = request.preprocessing or {}
         brought = None if brings_preprocessing(spec) else given.get(spec_name(spec), given.get("*"))
         models.append(load_model(spec, preprocessing=brought, trust_code=request.trust_code))
     names = [model.name for model in models]

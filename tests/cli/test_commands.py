@@ -141,10 +141,27 @@ def test_demo_tells_what_was_found_and_draws_it(tmp_path):
         (["analyze", "nowhere"], "no index.h5"),
         (["synth", "x", "--identities", "0"], "identities must be at least 1"),
         (["synth", "x", "--plant", "chin"], "plant"),
+        (["synth", "file/x"], "cannot be made: Not a directory"),
+        (["demo", "--out", "file"], "cannot be made: Not a directory"),
+        (["batch", "manifest.csv", "--out", "file", *BATCH], "cannot be made"),
+        (
+            ["batch", "manifest.csv", "--out", "out", *BATCH, "--mean", "1,2,3"],
+            "every model of this run brings its own",
+        ),
+        (
+            ["batch", "manifest.csv", "--out", "out", *BATCH, "--std", "x"],
+            "three numbers separated by commas",
+        ),
+        (
+            ["batch", "manifest.csv", "--out", "out", "--model", "demo", "--detector", "retinaface=file"],
+            "state dict",
+        ),
     ],
 )
 def test_what_the_user_did_wrong_is_one_sentence_and_status_2(args, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "manifest.csv").write_text("path,identity\na.png,x\n")
     monkeypatch.setattr(sys, "argv", ["leamfast", *args])
     with pytest.raises(SystemExit) as end:
         main()
@@ -153,6 +170,13 @@ def test_what_the_user_did_wrong_is_one_sentence_and_status_2(args, words, tmp_p
     assert captured.out == ""
     assert words in captured.err
     assert "Traceback" not in captured.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "manifest.csv"]  # nothing is left
+
+
+def test_tables_of_a_run_without_region_masks(faces, tmp_path):
+    run_json("batch", faces, "--out", tmp_path / "out", *BATCH, "--parser", "none")
+    with pytest.raises(RequestError, match="without region masks"):
+        CliRunner().invoke(app, ["analyze", str(tmp_path / "out")], catch_exceptions=False)
 
 
 def test_a_full_disk_is_one_sentence_and_status_1(monkeypatch, capsys, faces, tmp_path):

@@ -51,6 +51,10 @@ def write_dataset(
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RequestError(f"out must be a new or an empty folder, got {out}: remove it or name another")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise RequestError(f"out {out} cannot be made: {exc.strerror}") from exc
 
     rows: list[dict[str, str]] = []
     for identity in range(identities):
