@@ -59,7 +59,7 @@ def map_rows(
         settings: see `MapSettings`.
     """
     if len(identities) == 0:
-        return _no_rows(program, persons, settings)
+        return _no_rows(program, labels is not None, persons, settings)
     pieces: dict[str, list[Tensor]] = {}
     each: dict[str, list[Tensor]] = {}
     equal: list[int] = []
@@ -99,11 +99,12 @@ def map_rows(
     return ModelRows(arrays, equal)
 
 
-def _no_rows(program: EagerProgram, persons: int, settings: MapSettings) -> ModelRows:
+def _no_rows(program: EagerProgram, labelled: bool, persons: int, settings: MapSettings) -> ModelRows:
     """The arrays of a shard without a usable image: those of one black crop, emptied."""
     size = program.model.preprocessing.size
     black = np.zeros((1, size, size, 3), np.uint8)
-    arrays = map_rows(program, black, black[..., 0], [0], [0], persons, settings).arrays
+    labels = black[..., 0] if labelled else None
+    arrays = map_rows(program, black, labels, [0], [0], persons, settings).arrays
     kept = {
         name: array.values[:0] if array.dims[0] != "person" else array.values
         for name, array in arrays.items()

@@ -209,6 +209,21 @@ def test_a_run_in_which_no_image_can_be_used(tmp_path):
     assert verify(tmp_path / "out") == []
 
 
+@pytest.mark.parametrize("parser", ["labels", "none"])
+@pytest.mark.parametrize("policy", ["mean", "each"])
+def test_a_shard_without_a_usable_image_between_others(faces, tmp_path, parser, policy):
+    data = Path(shutil.copytree(faces, tmp_path / "data"))
+    for person in ("id0003", "id0004", "id0005"):  # the second of four shards
+        for path in (data / person).iterdir():
+            path.write_bytes(b"")
+    report = go(data, tmp_path / "out", parser=parser, references=policy)
+    assert (report.images, report.identities, report.failures) == (36, 12, 12)
+    assert verify(tmp_path / "out") == []
+    with open_results(tmp_path / "out") as results:
+        assert sorted(set(results.identities.tolist())) == [0, 1, 2, 6, 7, 8, 9, 10, 11]
+        assert np.isfinite(results.map("demo", TAP)).all()
+
+
 def test_a_reference_that_equals_its_image_without_being_the_same_file(faces, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(faces / "id0000", data / "p")
