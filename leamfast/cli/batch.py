@@ -44,6 +44,10 @@ def batch(
         Path | None, typer.Option(help="run.toml with options; those given here go first.")
     ] = None,
     target: Annotated[str, typer.Option(help="loss (gradient of 1 - cos) or similarity (of cos).")] = "loss",
+    activation: Annotated[str, typer.Option(help="signed, or positive: ReLU of the activations.")] = "signed",
+    registration: Annotated[
+        str, typer.Option(help="resize, or receptive: cells of a map at their true centres.")
+    ] = "resize",
     references: Annotated[
         str, typer.Option(help="mean, each or mean-map: what an image is compared with.")
     ] = "mean",

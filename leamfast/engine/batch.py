@@ -18,6 +18,7 @@ from leamfast.engine.maps import MapSettings, map_rows
 from leamfast.engine.plan import Shard
 from leamfast.faces.detection import RetinaFaceDetector, parse_detector
 from leamfast.leam.program import EagerProgram
+from leamfast.leam.registration import plain_centres
 from leamfast.leam.taps import select_taps
 from leamfast.models.loading import load_model
 from leamfast.store.arrays import THRESHOLDS, Array
@@ -55,6 +56,8 @@ class BatchSettings:
         columns: metadata columns.
         person_columns: those of them that say the same of all images of an identity.
         target: `loss` or `similarity`.
+        activation: `signed` or `positive`.
+        registration: `resize` or `receptive`.
         maps: reference policy, draws and batch size.
         threads: how many threads one process computes with.
         device: where models compute.
@@ -68,6 +71,8 @@ class BatchSettings:
     columns: tuple[str, ...]
     person_columns: tuple[str, ...]
     target: str
+    activation: str
+    registration: str
     maps: MapSettings
     threads: int
     device: str
@@ -95,7 +100,13 @@ class BatchFunction:
             model = load_model(
                 m.spec, preprocessing=m.preprocessing, trust_code=settings.trust_code, device=settings.device
             )
-            programs[m.name] = EagerProgram(model, select_taps(model, m.layers), settings.target)
+            programs[m.name] = EagerProgram(
+                model,
+                select_taps(model, m.layers),
+                settings.target,
+                settings.activation,
+                settings.registration,
+            )
         return programs
 
     @cached_property
@@ -186,13 +197,13 @@ def _crop_arrays(crops: Crops, size: int, labels: bool) -> dict[str, Array]:
 def _scales(name: str, program: EagerProgram) -> dict[str, Array]:
     """Centres of the cells of each tap's grid, in input pixels (pixel centres at whole numbers)."""
     size = program.model.preprocessing.size
-    return {
-        f"model/{name}/layer/{tap.name}/{axis}": Array(
-            ((np.arange(cells) + 0.5) * size / cells - 0.5).astype(np.float32), (axis,)
-        )
-        for tap in program.taps
-        for axis, cells in (("h", tap.height), ("w", tap.width))
-    }
+    scales = {}
+    for tap in program.taps:
+        centres = program.centres[tap.name] or plain_centres(tap, size)
+        for axis, cells, (offset, step) in zip("hw", (tap.height, tap.width), centres, strict=True):
+            values = (offset + step * np.arange(cells)).astype(np.float32)
+            scales[f"model/{name}/layer/{tap.name}/{axis}"] = Array(values, (axis,))
+    return scales
 
 
 def _attributes(program: EagerProgram, settings: BatchSettings) -> dict[str, Any]:
@@ -207,8 +218,8 @@ def _attributes(program: EagerProgram, settings: BatchSettings) -> dict[str, Any
         "taps": ",".join(tap.name for tap in program.taps),
         "target": settings.target,
         "references": settings.maps.references,
-        "activation": "signed",
-        "registration": "resize",
+        "activation": settings.activation,
+        "registration": settings.registration,
         "thresholds": THRESHOLDS,
     }
 

@@ -23,8 +23,9 @@ from leamfast.errors import RequestError
 from leamfast.faces.detection import parse_detector
 from leamfast.faces.regions import REGIONS
 from leamfast.leam.explainer import BACKENDS
-from leamfast.leam.program import TARGETS
+from leamfast.leam.program import ACTIVATIONS, TARGETS
 from leamfast.leam.references import POLICIES
+from leamfast.leam.registration import REGISTRATIONS
 from leamfast.leam.taps import select_taps
 from leamfast.models.face_model import FaceModel
 from leamfast.models.loading import brings_preprocessing, load_model, spec_name
@@ -49,6 +50,8 @@ class BatchRequest:
     detector: str | None = None
     parser: str = "labels"
     target: str = "loss"
+    activation: str = "signed"
+    registration: str = "resize"
     references: str = "mean"
     max_references: int = 8
     precision: str = "fp32"
@@ -258,6 +261,8 @@ def _settings(
         columns=manifest.columns,
         person_columns=_person_columns(manifest),
         target=request.target,
+        activation=request.activation,
+        registration=request.registration,
         maps=MapSettings(request.references, request.max_references, request.seed, request.batch_size),
         threads=threads,
         device=request.device,
@@ -303,6 +308,8 @@ def _check_choices(request: BatchRequest) -> None:
         "align": (request.align, ALIGNMENTS),
         "parser": (request.parser, ("labels", "none")),
         "target": (request.target, TARGETS),
+        "activation": (request.activation, ACTIVATIONS),
+        "registration": (request.registration, REGISTRATIONS),
         "references": (request.references, POLICIES),
         "precision": (request.precision, ("fp32",)),
         "backend": (request.backend, BACKENDS),

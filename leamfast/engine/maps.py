@@ -13,6 +13,7 @@ from leamfast.faces.regions import REGIONS
 from leamfast.leam.fused import fuse, normalise
 from leamfast.leam.program import EagerProgram
 from leamfast.leam.references import SAME, draw_references, leave_one_out, unit
+from leamfast.leam.registration import Centres
 from leamfast.leam.stored import to_stored
 from leamfast.store.arrays import THRESHOLDS, Array
 from leamfast_kernels import region_share
@@ -88,8 +89,8 @@ def map_rows(
                 maps = normalise(maps).nanmean(dim=1)
             stored[tap], scale = to_stored(maps)
             _keep(pieces, {f"layer/{tap}/map": stored[tap], f"layer/{tap}/scale": scale})
-            _keep(pieces, _shares(f"layer/{tap}", stored[tap].float(), label, size))
-        fused = fuse([maps.float() for maps in stored.values()], size)
+            _keep(pieces, _shares(f"layer/{tap}", stored[tap].float(), label, size, program.centres[tap]))
+        fused = fuse([maps.float() for maps in stored.values()], size, program.centres.values())
         _keep(pieces, _shares("fused", fused, label, size))
 
     arrays = {name: _array(name, torch.cat(values)) for name, values in (pieces | each).items()}
@@ -173,14 +174,18 @@ def _each(group: str, maps: Tensor, batch: Sequence[int], rows: Tensor) -> dict[
     }
 
 
-def _shares(group: str, maps: Tensor, labels: Tensor | None, size: int) -> dict[str, Tensor]:
+def _shares(
+    group: str, maps: Tensor, labels: Tensor | None, size: int, centres: Centres | None = None
+) -> dict[str, Tensor]:
     """Support sizes and, where there are region masks, region shares of maps (B, h, w)."""
     unlabelled = torch.ones(len(maps), dtype=torch.bool)
     filled = torch.zeros(len(maps), size, size, dtype=torch.uint8)
     if labels is not None:
         unlabelled = labels[:, 0, 0] == NO_LABEL
         filled = labels.masked_fill(unlabelled[:, None, None], 0)
-    shares, sizes = region_share(maps, filled.to(maps.device), THRESHOLDS, size, classes=len(REGIONS))
+    shares, sizes = region_share(
+        maps, filled.to(maps.device), THRESHOLDS, size, centres, classes=len(REGIONS)
+    )
     if labels is None:
         return {f"{group}/support_size": sizes}
     shares = shares.masked_fill(unlabelled[:, None, None].to(maps.device), torch.nan)

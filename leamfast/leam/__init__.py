@@ -2,17 +2,21 @@
 
 from leamfast.leam.explainer import LEAM, LeamResult
 from leamfast.leam.fused import fuse, normalise
-from leamfast.leam.program import TARGETS, EagerProgram, ProgramOutput
+from leamfast.leam.program import ACTIVATIONS, TARGETS, EagerProgram, ProgramOutput
 from leamfast.leam.references import POLICIES, draw_references, leave_one_out
+from leamfast.leam.registration import REGISTRATIONS, cell_centres
 from leamfast.leam.taps import select_taps
 
 __all__ = [
+    "ACTIVATIONS",
     "LEAM",
     "POLICIES",
+    "REGISTRATIONS",
     "TARGETS",
     "EagerProgram",
     "LeamResult",
     "ProgramOutput",
+    "cell_centres",
     "draw_references",
     "fuse",
     "leave_one_out",

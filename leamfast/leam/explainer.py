@@ -9,6 +9,7 @@ from torch import Tensor
 from leamfast.errors import RequestError
 from leamfast.leam.program import EagerProgram
 from leamfast.leam.references import SAME
+from leamfast.leam.registration import Centres
 from leamfast.leam.taps import select_taps
 from leamfast.models.face_model import FaceModel
 
@@ -40,6 +41,9 @@ class LEAM:
         layers: `auto`, `all`, or names of layers.
         target: `loss` (gradient of 1 - cos, as the paper states) or `similarity` (gradient of cos).
         backend: `eager`, or `auto`, which chooses among those that are installed.
+        activation: `signed` (as the paper), or `positive` (ReLU of the activations).
+        registration: `resize` (as the paper), or `receptive`: `centres` then says where the cells of a map
+            really lie. The maps are the same; what is made of them at the input's size is not.
 
     Raises:
         RequestError: a layer, the target or the backend is not to be had.
@@ -54,17 +58,27 @@ class LEAM:
         layers: str | Sequence[str] = "auto",
         target: str = "loss",
         backend: str = "auto",
+        activation: str = "signed",
+        registration: str = "resize",
     ) -> None:
         if not isinstance(model, FaceModel):
             raise TypeError(f"model must come from leamfast.load_model, got {type(model).__name__}")
         if backend not in BACKENDS:
             raise RequestError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
-        self.program = EagerProgram(model, select_taps(model, layers), target)
+        self.program = EagerProgram(model, select_taps(model, layers), target, activation, registration)
 
     @property
     def taps(self) -> tuple[str, ...]:
         """Names of the taps, in the order in which a forward pass reaches them."""
         return tuple(tap.name for tap in self.program.taps)
+
+    @property
+    def centres(self) -> dict[str, Centres | None]:
+        """Tap -> ((offset, step), (offset, step)) of its cells in input pixels; None for a plain resize.
+
+        As `support`, `region_share` and `upsample` of `leamfast_kernels` take them.
+        """
+        return dict(self.program.centres)
 
     def __call__(self, images: Tensor, references: Tensor) -> LeamResult:
         """Maps of images against reference embeddings.

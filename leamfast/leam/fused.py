@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from leamfast.leam.registration import Centres
 from leamfast_kernels import upsample
 
 __all__ = ["fuse", "normalise"]
@@ -16,17 +17,20 @@ def normalise(maps: Tensor) -> Tensor:
     return maps / torch.where(total == 0, torch.ones_like(total), total)
 
 
-def fuse(maps: Iterable[Tensor], size: int) -> Tensor:
+def fuse(maps: Iterable[Tensor], size: int, centres: Iterable[Centres | None] | None = None) -> Tensor:
     """Mean over taps of the sum-normalised maps upsampled to `size`.
 
     Args:
         maps: one (N, h, w) a tap.
         size: side of the result in pixels.
+        centres: where the cells of each tap lie (default: a plain resize of all).
 
     Returns:
         (N, size, size), float32, each map summing to 1 where no tap's map is zero.
     """
-    upsampled = [normalise(upsample(m, size)) for m in maps]
+    maps = list(maps)
+    places = [None] * len(maps) if centres is None else list(centres)
+    upsampled = [normalise(upsample(m, size, place)) for m, place in zip(maps, places, strict=True)]
     if not upsampled:
         raise ValueError("maps must hold at least one tap, got none")
     return torch.stack(upsampled).mean(dim=0)

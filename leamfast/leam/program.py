@@ -12,13 +12,15 @@ from torch import Tensor, nn
 
 from leamfast.errors import RequestError
 from leamfast.leam.references import unit
+from leamfast.leam.registration import REGISTRATIONS, Centres, cell_centres
 from leamfast.models.face_model import FaceModel
 from leamfast.models.layers import Layer, hooks
 from leamfast_kernels import aggregate
 
-__all__ = ["TARGETS", "EagerProgram", "ProgramOutput"]
+__all__ = ["ACTIVATIONS", "TARGETS", "EagerProgram", "ProgramOutput"]
 
 TARGETS = ("loss", "similarity")
+ACTIVATIONS = ("signed", "positive")
 
 
 @dataclass(frozen=True)
@@ -46,14 +48,34 @@ class EagerProgram:
         model: the model.
         taps: where maps are made; in the order of execution.
         target: `loss` (gradient of 1 - cos) or `similarity` (gradient of cos).
+        activation: `signed` (A as it is) or `positive` (ReLU(A)).
+        registration: `resize` or `receptive`; where `centres` says that the cells of a map lie.
     """
 
-    def __init__(self, model: FaceModel, taps: Sequence[Layer], target: str = "loss") -> None:
+    def __init__(
+        self,
+        model: FaceModel,
+        taps: Sequence[Layer],
+        target: str = "loss",
+        activation: str = "signed",
+        registration: str = "resize",
+    ) -> None:
         if target not in TARGETS:
             raise RequestError(f"target must be one of {', '.join(TARGETS)}, got {target!r}")
         self.model = model
         self.taps = tuple(taps)
+        if activation not in ACTIVATIONS:
+            raise RequestError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+        if registration not in REGISTRATIONS:
+            raise RequestError(
+                f"registration must be one of {', '.join(REGISTRATIONS)}, got {registration!r}"
+            )
         self.sign = -1.0 if target == "loss" else 1.0
+        self.positive = activation == "positive"
+        # None is the plain resize, which kernels compute without a table of centres.
+        self.centres: dict[str, Centres | None] = dict.fromkeys(tap.name for tap in self.taps)
+        if registration == "receptive":
+            self.centres |= cell_centres(model, self.taps)
 
     def __call__(
         self, images: Tensor, weights: Tensor | None = None, references: Tensor | None = None
@@ -118,7 +140,8 @@ class EagerProgram:
                     raise RequestError(
                         f"layer {name!r} of {self.model.name} does not influence the embedding"
                     )
-                maps[name].append(aggregate(act.detach(), grad))
+                act = act.detach()
+                maps[name].append(aggregate(act.clamp_min(0) if self.positive else act, grad))
         joined = {
             name: parts[0] if cosines.ndim == 1 else torch.stack(parts, dim=1) for name, parts in maps.items()
         }

@@ -53,7 +53,7 @@ def overlay_figure(results: Results, model: str, rows: Sequence[int], root: Path
     axes = np.atleast_2d(figure.subplots(len(rows), len(titles)))
     for line, row in zip(axes, rows, strict=True):
         face = _crop(results, row, size, root)
-        maps = [_resized(results.map(model, tap, [row])[0], size) for tap in taps]
+        maps = [_at_input_size(results, model, tap, row, size) for tap in taps]
         fused = np.mean([m / m.sum() if m.sum() > 0 else m for m in maps], axis=0)
         for axis, shown in zip(line, [None, *maps, fused], strict=True):
             axis.imshow(face)
@@ -93,5 +93,11 @@ def _crop(results: Results, row: int, size: int, root: Path) -> np.ndarray:
     return cv2.warpAffine(pixels, transform, (size, size), flags=cv2.INTER_LINEAR)
 
 
-def _resized(values: np.ndarray, size: int) -> np.ndarray:
-    return cv2.resize(values, (size, size), interpolation=cv2.INTER_LINEAR)
+def _at_input_size(results: Results, model: str, tap: str, row: int, size: int) -> np.ndarray:
+    """A map, bilinear between the stored centres of its cells and constant outside them."""
+    values = results.map(model, tap, [row])[0]
+    layer = results.file["model"][model]["layer"][tap]
+    pixels = np.arange(size)
+    rows, columns = (np.interp(pixels, layer[axis], np.arange(len(layer[axis]))) for axis in "hw")
+    across, down = np.meshgrid(columns.astype(np.float32), rows.astype(np.float32))
+    return cv2.remap(values, across, down, interpolation=cv2.INTER_LINEAR)

@@ -113,6 +113,26 @@ def test_region_shares_are_those_of_the_stored_maps(faces, tmp_path, direct):
         np.testing.assert_array_equal(results.file["crop/112/label"][...], labels.numpy())
 
 
+def test_registration_moves_shares_and_scales_but_not_the_maps(faces, tmp_path, direct):
+    options = {"layers": ("conv1,layer4.0.conv2",), "parser": "labels"}
+    go(faces, tmp_path / "plain", **options)
+    go(faces, tmp_path / "placed", **options, registration="receptive")
+    centres = LEAM(direct[0], "conv1,layer4.0.conv2", registration="receptive").centres
+    assert centres == {"conv1": ((0, 2), (0, 2)), "layer4.0.conv2": ((0, 32), (0, 32))}
+    with open_results(tmp_path / "plain") as plain, open_results(tmp_path / "placed") as placed:
+        labels = torch.from_numpy(plain.file["crop/112/label"][...])
+        assert placed.file["model/demo"].attrs["registration"] == "receptive"
+        for tap, place in centres.items():
+            maps = plain.map("demo", tap)
+            np.testing.assert_array_equal(maps, placed.map("demo", tap))
+            shares, _ = region_share(torch.from_numpy(maps), labels, THRESHOLDS, 112, place)
+            np.testing.assert_allclose(placed.region_share("demo", tap), shares.numpy(), atol=1e-6)
+            assert not np.allclose(plain.region_share("demo", tap), shares.numpy(), atol=1e-3)
+            cells = np.arange(maps.shape[1])
+            layer = placed.file["model/demo/layer"][tap]
+            np.testing.assert_allclose(layer["h"][...], place[0][0] + place[0][1] * cells)
+
+
 @pytest.mark.parametrize("policy", ["each", "mean-map"])
 def test_one_map_a_reference(faces, tmp_path, direct, policy):
     model, images, embeddings, people, _ = direct
@@ -324,6 +344,8 @@ def test_resume_refuses_a_damaged_run_toml(faces, finished_run, tmp_path, text):
     ("change", "words"),
     [
         ({"target": "similarity"}, "target: loss -> similarity"),
+        ({"activation": "positive"}, "activation: signed -> positive"),
+        ({"registration": "receptive"}, "registration: resize -> receptive"),
         ({"batch_size": 6}, "batch_size: 5 -> 6"),
         ({"shard_images": 8}, "shards.count"),
         ({"model": ("demo=random:1",)}, "models.demo.weights: random:0 -> random:1"),

@@ -18,6 +18,16 @@ def test_fused_maps_sum_to_one_whatever_the_resolutions():
     torch.testing.assert_close(fused.sum((1, 2)), torch.ones(3))
 
 
+def test_fused_maps_follow_the_centres_of_their_cells():
+    maps = torch.zeros(1, 7, 7)
+    maps[0, 3, 3] = 1
+    plain, placed = fuse([maps], 112), fuse([maps], 112, [((0.0, 16.0), (0.0, 16.0))])
+    assert divmod(int(placed.flatten().argmax()), 112) == (48, 48)
+    rows = torch.arange(112.0)
+    torch.testing.assert_close((plain[0].sum(1) * rows).sum(), torch.tensor(55.5))
+    torch.testing.assert_close((placed[0].sum(1) * rows).sum(), torch.tensor(48.0))
+
+
 def test_a_map_of_zeros_adds_nothing_and_a_missing_one_is_missing():
     maps = torch.ones(2, 4, 4)
     zero, missing = torch.zeros(2, 4, 4), torch.full((2, 4, 4), torch.nan)

@@ -92,6 +92,20 @@ def test_every_call_agrees_with_float64_by_hand(small_iresnet, target, sign):
     assert (result.maps[DEEP] - wanted[DEEP]).norm() / wanted[DEEP].norm() < 1e-5
 
 
+def test_positive_activations_by_hand(small_iresnet):
+    images, references = inputs(small_iresnet)
+    network = copy.deepcopy(small_iresnet.network)
+    acts: list[torch.Tensor] = []
+    network.layer2[0].register_forward_hook(lambda module, args, output: acts.append(output))
+    cosines = nn.functional.cosine_similarity(network(images.requires_grad_()), references)
+    (grads,) = torch.autograd.grad(-cosines.sum(), acts)
+    wanted = (grads.clamp_min(0) * acts[0].clamp_min(0)).sum(1).detach()
+    found = LEAM(small_iresnet, ["layer2.0"], activation="positive")(images.detach(), references)
+    signed = LEAM(small_iresnet, ["layer2.0"])(images.detach(), references)
+    torch.testing.assert_close(found.maps["layer2.0"], wanted, rtol=1e-3, atol=1e-7)
+    assert not torch.allclose(found.maps["layer2.0"], signed.maps["layer2.0"])
+
+
 def test_float64_is_exact_everywhere(small_iresnet):
     model = double(small_iresnet)
     images, references = (tensor.double() for tensor in inputs(small_iresnet))
@@ -278,6 +292,10 @@ def test_training_mode_is_refused(small_iresnet):
 def test_other_arguments(small_iresnet):
     with pytest.raises(RequestError, match="target"):
         LEAM(small_iresnet, target="cosine")
+    with pytest.raises(RequestError, match="activation"):
+        LEAM(small_iresnet, activation="relu")
+    with pytest.raises(RequestError, match="registration"):
+        LEAM(small_iresnet, registration="true")
     with pytest.raises(RequestError, match="backend"):
         LEAM(small_iresnet, backend="fast")
     with pytest.raises(TypeError, match="load_model"):
