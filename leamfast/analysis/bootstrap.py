@@ -33,7 +33,7 @@ def mean_interval(
         mean = sums.sum(0) / counts.sum(0)
         draws = (weights @ sums) / (weights @ counts)
     low, high = np.full_like(mean, np.nan), np.full_like(mean, np.nan)
-    usable = np.isfinite(draws).any(axis=0)
+    usable = np.isfinite(draws).any(axis=0) & (len(people) > 1)  # one person says nothing of others
     tail = (1 - LEVEL) / 2
     low[usable], high[usable] = np.nanquantile(draws[:, usable], [tail, 1 - tail], axis=0)
     return mean, low, high, counts.sum(0).astype(int)

@@ -30,7 +30,10 @@ def write_region_table(root: Path) -> tuple[Path, int]:
         RequestError: the folder holds no run, or one without region masks.
     """
     with open_results(root) as results:
-        rows = list(region_rows(results))
+        try:
+            rows = list(region_rows(results))
+        except OSError as exc:
+            raise RequestError(f"{root} cannot be read ({exc}): see `leamfast verify`") from exc
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -72,6 +75,8 @@ def _areas(results: Results, model: str, regions: int) -> np.ndarray:
     if "label" not in crop:
         raise RequestError(f"{results.root} has no region shares: its images came without region masks")
     labels = crop["label"]
+    if len(labels) == 0:
+        raise RequestError(f"{results.root} holds no usable image: its failures.csv says why")
     areas = np.full((len(labels), regions), np.nan)
     for start in range(0, len(labels), ROWS_AT_ONCE):
         for i, label in enumerate(labels[start : start + ROWS_AT_ONCE], start):

@@ -121,18 +121,39 @@ def _with_config(context: typer.Context, options: dict[str, Any], config: Path |
     if config is None:
         return options
     content = read_settings(config)
-    request = dict(content.get("request", {}))
+    request, models = content.get("request", {}), content.get("models", {})
+    if not isinstance(request, dict) or not isinstance(models, dict):
+        raise RequestError(f"{config}: [request] and [models] must be tables")
+    request = dict(request)
     if unknown := sorted(set(request) - {f.name for f in fields(BatchRequest)}):
         raise RequestError(f"{config}: [request] has the unknown option {unknown[0]!r}")
     request.pop("resume", None)
-    if "models" in content:
-        request["preprocessing"] = {**request.get("preprocessing", {}), **content["models"]}
+    for name, value in request.items():
+        if not _fits(BATCH_TYPES[name], value):
+            raise RequestError(f"{config}: [request] {name} must be {BATCH_TYPES[name]}, got {value!r}")
+    if models:
+        request["preprocessing"] = {**request.get("preprocessing", {}), **models}
     given = {
         name: value
         for name, value in options.items()
         if (source := context.get_parameter_source(name)) is not None and source.name != "DEFAULT"
     }
     return {**options, **request, **given}
+
+
+BATCH_TYPES = {
+    f.name: f.type.__name__ if isinstance(f.type, type) else str(f.type) for f in fields(BatchRequest)
+}
+KINDS = {"str": str, "Path": str, "int": int, "bool": bool, "tuple": list, "dict": dict}
+
+
+def _fits(kind: str, value: object) -> bool:
+    """Whether a TOML value is of a request field's type; bool is no number here."""
+    return any(
+        type(value) is KINDS[option.split("[")[0].rpartition(".")[2]]
+        for option in kind.split(" | ")
+        if option != "None"
+    )
 
 
 def _three(name: str, text: str) -> list[float]:

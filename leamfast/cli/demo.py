@@ -12,6 +12,7 @@ from leamfast.datasets.synthetic import write_dataset
 from leamfast.engine.batch_run import BatchRequest, run_batch
 from leamfast.engine.progress import ImageProgress
 from leamfast.errors import RequestError
+from leamfast.leam.program import TARGETS
 from leamfast.store.results import open_results
 
 __all__ = ["demo"]
@@ -31,6 +32,8 @@ def demo(
     """Show what leamfast does: render faces, compute maps of the demo model, and say what they point at."""
     from leamfast.report.overlays import overlay_figure  # matplotlib, only here
 
+    if target not in TARGETS:
+        raise RequestError(f"--target must be one of {', '.join(TARGETS)}, got {target!r}")
     if out.is_dir() and any(out.iterdir()):
         raise RequestError(f"--out {out} is not empty: remove it or choose another folder")
     faces, run = out / "faces", out / "run"

@@ -9,7 +9,7 @@ import typer
 
 from leamfast.cli.output import print_json, print_table
 from leamfast.leam.taps import select_taps
-from leamfast.models.loading import load_model
+from leamfast.models.loading import brings_preprocessing, load_model
 from leamfast.models.zoo import ZOO
 
 __all__ = ["info", "layers", "models"]
@@ -56,7 +56,11 @@ def layers(
     """List the layers of a model that can be tapped, in the order in which a forward pass reaches them."""
     if spec in ZOO and ZOO[spec].weights:
         spec = f"{spec}=random:0"  # shapes do not depend on the weights
-    brought = dict(size=input_size, channels="rgb", mean=(0, 0, 0), std=(1, 1, 1)) if trust_code else None
+    brought = (
+        dict(size=input_size, channels="rgb", mean=(0, 0, 0), std=(1, 1, 1))
+        if trust_code and not brings_preprocessing(spec)
+        else None
+    )
     model = load_model(spec, preprocessing=brought, trust_code=trust_code)
     auto = {tap.name for tap in select_taps(model, "auto")}
     rows = [

@@ -39,9 +39,12 @@ def main() -> None:
     except StorageFullError as exc:
         note(f"leamfast: {exc.strerror}")
         sys.exit(1)
-    except KeyboardInterrupt:
-        note("leamfast: interrupted; finished parts are whole, go on with --resume")
-        sys.exit(INTERRUPTED)
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as exc:  # a full disk, a folder that cannot be written
+        note(f"leamfast: {exc}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        note("leamfast: interrupted; finished parts are whole, go on with --resume")
+        sys.exit(INTERRUPTED)

@@ -1,6 +1,7 @@
 """What commands print: tables for people, or one JSON object on stdout."""
 
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ WIDTH = 120  # of a table that no terminal limits
 
 def print_json(values: Mapping[str, Any]) -> None:
     """One JSON object on stdout and nothing else there."""
-    json.dump(values, sys.stdout, indent=2, default=_plain)
+    json.dump(_finite(values), sys.stdout, indent=2, default=_plain, allow_nan=False)
     sys.stdout.write("\n")
 
 
@@ -38,6 +39,15 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title:
 def note(text: str) -> None:
     """A line on stderr."""
     print(text, file=sys.stderr, flush=True)
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no NaN: what is missing is null."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plain(value: object) -> object:

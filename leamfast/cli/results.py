@@ -7,6 +7,7 @@ import typer
 
 from leamfast.analysis.regions import write_region_table
 from leamfast.cli.output import note, print_json
+from leamfast.store.results import open_results
 from leamfast.store.verify import verify as find_problems
 
 __all__ = ["analyze", "verify"]
@@ -30,6 +31,9 @@ def verify(root: Folder, as_json: Json = False) -> None:
 
 def analyze(root: Folder, as_json: Json = False) -> None:
     """Turn stored results into tables: region shares with intervals, in tables/regions.csv."""
+    with open_results(root) as results:
+        if not results.complete:
+            note(f"{root} is not complete: only finished shards are counted")
     path, rows = write_region_table(root)
     if as_json:
         print_json({"regions": path, "rows": rows})

@@ -4,6 +4,7 @@ A `BatchFunction` is what `engine.run` carries to its workers. It is small and p
 are loaded once in each process, at its first shard.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -95,6 +96,8 @@ class BatchFunction:
         torch.set_num_threads(settings.threads)
         if torch.device(settings.device).type == "cuda":
             torch.backends.cudnn.allow_tf32 = False  # float32 is float32; it is torch's default to round here
+            torch.backends.cudnn.deterministic = True  # the same request gives the same bits
+            torch.backends.cudnn.benchmark = False
         programs = {}
         for m in settings.models:
             model = load_model(
@@ -114,14 +117,6 @@ class BatchFunction:
         """The face detector, loaded at first use."""
         spec = self.settings.detector
         return None if spec is None else parse_detector(spec).load(self.settings.device)
-
-    def load(self) -> None:
-        """Load detector and models now instead of at the first shard.
-
-        Raises:
-            RequestError: one of them cannot be used.
-        """
-        _ = self.detector, self.programs
 
     def __call__(self, shard: Shard) -> Part:
         """Compute one shard."""
@@ -150,10 +145,17 @@ class BatchFunction:
             groups[f"model/{name}"] = _attributes(program, settings)
             for equal in rows.equal:
                 crops.fail(
-                    crops.rows[equal].entry, "reference", f"a reference equals the image for {name}: no map"
+                    crops.rows[equal].entry,
+                    "reference",
+                    f"a reference equals the image for {name}: no map of that pair",
                 )
+            for broken in rows.broken:
+                crops.fail(
+                    crops.rows[broken].entry, "embed", f"the embedding by {name} is not finite: no map"
+                )
+        counts = Counter(identities)
         for row, identity in zip(crops.rows, identities, strict=True):
-            if identities.count(identity) == 1:
+            if counts[identity] == 1:
                 crops.fail(
                     row.entry, "reference", "only usable image of its identity: embedding kept, no map"
                 )

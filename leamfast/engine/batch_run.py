@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,9 @@ from leamfast.models.face_model import FaceModel
 from leamfast.models.loading import brings_preprocessing, load_model, spec_name
 from leamfast.models.weights import file_sha256
 from leamfast.store.index import IndexSummary, write_index
-from leamfast.store.part import Part, PartError, open_part, write_part
+from leamfast.store.part import Part, PartError, read_part, write_part
 from leamfast.store.run_folder import RunFolder
-from leamfast.store.settings import differences, read_frozen, write_settings
+from leamfast.store.settings import differences, read_frozen, settings_sha256, write_settings
 
 __all__ = ["BatchReport", "BatchRequest", "PartSink", "run_batch"]
 
@@ -98,11 +98,11 @@ class BatchReport:
 class PartSink:
     """Writes the part of a shard into a result folder."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, run: str) -> None:
+        self.root, self.run = root, run
 
     def __call__(self, part: Part) -> None:
-        write_part(RunFolder(self.root).part(part.shard), part)
+        write_part(RunFolder(self.root).part(part.shard), replace(part, run=self.run))
 
 
 def run_batch(request: BatchRequest, note: Callable[[str], None] | None = None) -> BatchReport:
@@ -137,9 +137,7 @@ def run_batch(request: BatchRequest, note: Callable[[str], None] | None = None) 
         settings,
         models,
         manifest_sha256=manifest.sha256(),
-        detector_sha256=None
-        if request.detector is None
-        else file_sha256(parse_detector(request.detector).weights),
+        detector_sha256=_detector_sha256(settings.detector),
         shards=[shard.images for shard in plan],
         align=request.align,
         precision=request.precision,
@@ -147,9 +145,17 @@ def run_batch(request: BatchRequest, note: Callable[[str], None] | None = None) 
     )
     del models
     function = BatchFunction(settings)
-    if request.workers == 0:
-        function.load()  # so that a detector that cannot be used leaves no folder behind
+    _ = function.detector  # loaded now, so that one that cannot be used leaves no folder behind
     with folder.locked():
+        if folder.settings.is_file() != (before is not None):
+            raise RequestError(f"result folder {request.out} was begun by another run meanwhile: try again")
+        if before is not None:
+            before = read_frozen(folder.settings)
+        elif folder.finished(len(plan)):
+            raise RequestError(
+                f"result folder {request.out} holds parts but no run.toml that says how they were made: "
+                "choose another --out"
+            )
         if before is None:
             write_settings(folder.settings, asdict(request), frozen)
         elif changed := differences(before, frozen):
@@ -157,7 +163,7 @@ def run_batch(request: BatchRequest, note: Callable[[str], None] | None = None) 
                 f"result folder {request.out} was made with other settings ({'; '.join(changed)}): "
                 "ask for the same ones to go on, or choose another --out"
             )
-        report, summary = _compute(folder, plan, function, request.workers, note)
+        report, summary = _compute(folder, plan, function, settings_sha256(frozen), request.workers, note)
     seconds = time.monotonic() - started
     finished = sum(shard.images for shard in plan if shard.number in set(report.done))
     return BatchReport(
@@ -178,17 +184,18 @@ def _compute(
     folder: RunFolder,
     plan: Sequence[Shard],
     function: BatchFunction,
+    run_sha256: str,
     workers: int,
     note: Callable[[str], None],
 ) -> tuple[RunReport, IndexSummary]:
-    finished = _finished(folder, len(plan), note)
+    finished = _finished(folder, plan, run_sha256, note)
     left = [shard for shard in plan if shard.number not in finished]
     total = sum(shard.images for shard in plan)
     with ImageProgress("maps", total, done=total - sum(shard.images for shard in left)) as progress:
         report = run(
             left,
             function,
-            PartSink(folder.root),
+            PartSink(folder.root, run_sha256),
             driver=LocalDriver(workers),
             advance=progress.advance,
             note=progress.note,
@@ -204,13 +211,18 @@ def _compute(
     return report, write_index(folder.root, parts, len(plan), REGIONS, failed)
 
 
-def _finished(folder: RunFolder, shards: int, note: Callable[[str], None]) -> set[int]:
-    """Shards whose parts are there and readable; an unreadable one was damaged later and is made again."""
+def _finished(
+    folder: RunFolder, plan: Sequence[Shard], run_sha256: str, note: Callable[[str], None]
+) -> set[int]:
+    """Shards whose parts are there, whole and this run's; what was damaged later is made again."""
     finished = set()
-    for shard in folder.finished(shards):
+    for number in folder.finished(len(plan)):
+        path = folder.part(number)
         try:
-            with open_part(folder.part(shard)):
-                finished.add(shard)
+            part = read_part(path)
+            if (part.shard, part.run) != (number, run_sha256):
+                raise PartError(f"{path.name} is another shard's or another run's")
+            finished.add(number)
         except PartError as exc:
             note(f"{exc}: its shard is computed again")
     return finished
@@ -270,6 +282,10 @@ def _settings(
     )
 
 
+def _detector_sha256(spec: str | None) -> str | None:
+    return None if spec is None else file_sha256(parse_detector(spec).weights)
+
+
 def _layers_by_model(layers: Sequence[str], names: Sequence[str]) -> dict[str, str]:
     """`auto`, `all` or `tap,tap` for every model; `NAME:tap,tap` for one of them."""
     everyone, own = "auto", {}
@@ -317,10 +333,13 @@ def _check_choices(request: BatchRequest) -> None:
     for name, (value, allowed) in choices.items():
         if value not in allowed:
             raise RequestError(f"--{name} must be one of {', '.join(allowed)}, got {value!r}")
-    least = {"max-references": request.max_references, "batch-size": request.batch_size}
-    least |= {"shard-images": request.shard_images or 1, "threads": request.threads or 1}
+    least: dict[str, int | None] = {
+        "max-references": request.max_references,
+        "batch-size": request.batch_size,
+    }
+    least |= {"shard-images": request.shard_images, "threads": request.threads}
     for name, number in least.items():
-        if number < 1:
+        if number is not None and number < 1:
             raise RequestError(f"--{name} must be at least 1, got {number}")
     if request.workers < 0 or request.seed < 0:
         raise RequestError(
@@ -335,9 +354,12 @@ def _check_choices(request: BatchRequest) -> None:
         device = torch.device(request.device)
     except RuntimeError as exc:
         raise RequestError(f"--device must be cpu, cuda or cuda:N, got {request.device!r}") from exc
-    if device.type == "cuda" and not torch.cuda.is_available():
+    if device.type not in ("cpu", "cuda"):
+        raise RequestError(f"--device must be cpu, cuda or cuda:N, got {request.device!r}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise RequestError(
-            f"--device {request.device} asks for a GPU, but torch sees none here: use --device cpu"
+            f"--device {request.device} asks for a GPU, but torch sees {torch.cuda.device_count()} here: "
+            "use --device cpu"
         )
 
 

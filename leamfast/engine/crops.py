@@ -1,7 +1,9 @@
 """From the images of a shard to aligned crops: decode, detect, align; every image left out has its reason."""
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import hashlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,18 +95,32 @@ def make_crops(
     with ThreadPoolExecutor(threads) as pool:
         for number, identity in enumerate(shard.identities):
             seen: dict[str, str] = {}
-            for offset, (entry, decoded) in enumerate(
-                zip(identity.entries, pool.map(lambda e: _read(root, e), identity.entries), strict=True)
-            ):
+            decoding = _decoded(pool, root, identity.entries, ahead=2 * threads)
+            for offset, (entry, decoded) in enumerate(zip(identity.entries, decoding, strict=True)):
                 if isinstance(decoded, DecodeError):
                     crops.fail(entry, "decode", str(decoded))
-                elif decoded.sha1 in seen:
-                    crops.fail(entry, "duplicate", f"same file content as {seen[decoded.sha1]}")
+                    continue
+                picture = hashlib.sha1(decoded.pixels.data, usedforsecurity=False).hexdigest()
+                if picture in seen:
+                    crops.fail(entry, "duplicate", f"same picture as {seen[picture]}")
                 else:
-                    seen[decoded.sha1] = entry.path
+                    seen[picture] = entry.path
                     row = Row(entry, identity.first + offset, number, decoded.sha1)
                     _add(crops, row, decoded.pixels, root, detector, labels)
     return crops
+
+
+def _decoded(
+    pool: ThreadPoolExecutor, root: Path, entries: Sequence[Entry], ahead: int
+) -> Iterator[DecodedImage | DecodeError]:
+    """Pictures in order, decoded a few ahead: a large identity never lies in memory as a whole."""
+    waiting: deque[Future[DecodedImage | DecodeError]] = deque()
+    for entry in entries:
+        waiting.append(pool.submit(_read, root, entry))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def _read(root: Path, entry: Entry) -> DecodedImage | DecodeError:

@@ -60,7 +60,12 @@ class _Worker:
         context = mp.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_work, args=(theirs, function, sink), daemon=True)
-        self.process.start()
+        # A Ctrl-C must not hit a worker that is still importing: it is born deaf to it.
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
         theirs.close()
         self.shard: Shard | None = None
 
@@ -128,6 +133,7 @@ def _in_workers(
 def _work(pipe: Connection, function: Function, sink: Sink) -> None:
     """A worker process: take shards until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_die_with_driver, daemon=True).start()
     while True:
         try:

@@ -33,10 +33,17 @@ class MapSettings:
 
 @dataclass(frozen=True)
 class ModelRows:
-    """Arrays of one model by their path below `/model/<name>`, and the rows that equal a reference."""
+    """Arrays of one model by their path below `/model/<name>`, and rows without all of their maps.
+
+    Attributes:
+        arrays: the arrays.
+        equal: rows that equal a reference.
+        broken: rows whose embedding is not finite.
+    """
 
     arrays: dict[str, Array]
     equal: list[int]
+    broken: list[int]
 
 
 def map_rows(
@@ -67,8 +74,11 @@ def map_rows(
     size = crops.shape[1]
     batches = pack(identities, settings.batch_size)
     units = _first_pass(program, crops, identities, batches, settings)
+    members: dict[int, list[int]] = {}
+    for row, identity in enumerate(identities):
+        members.setdefault(identity, []).append(row)
     for batch in batches:
-        references, rows = _references(batch, identities, positions, units, settings)
+        references, rows = _references(batch, identities, members, positions, units, settings)
         images = program.model.preprocess(crops[batch])
         if references is None:
             output = program(images, leave_one_out(torch.tensor([identities[row] for row in batch])))
@@ -97,7 +107,8 @@ def map_rows(
     for tap in stored:
         means = _identity_maps(arrays[f"layer/{tap}/map"].values, identities, persons)
         arrays[f"layer/{tap}/identity_map"] = Array(means, ("person", "h", "w"))
-    return ModelRows(arrays, equal)
+    broken = np.flatnonzero(~np.isfinite(arrays["embedding"].values).all(axis=1)).tolist()
+    return ModelRows(arrays, equal, broken)
 
 
 def _no_rows(program: EagerProgram, labelled: bool, persons: int, settings: MapSettings) -> ModelRows:
@@ -110,7 +121,7 @@ def _no_rows(program: EagerProgram, labelled: bool, persons: int, settings: MapS
         name: array.values[:0] if array.dims[0] != "person" else array.values
         for name, array in arrays.items()
     }
-    return ModelRows({name: replace(arrays[name], values=values) for name, values in kept.items()}, [])
+    return ModelRows({name: replace(arrays[name], values=values) for name, values in kept.items()}, [], [])
 
 
 def _first_pass(
@@ -125,12 +136,14 @@ def _first_pass(
     if settings.references == "mean" and counts.max() <= settings.batch_size:
         return None
     model = program.model
-    return unit(torch.cat([model.embed(model.preprocess(crops[batch])) for batch in batches]))
+    units = unit(torch.cat([model.embed(model.preprocess(crops[batch])) for batch in batches]))
+    return units.masked_fill(~units.isfinite().all(dim=1, keepdim=True), 0)
 
 
 def _references(
     batch: Sequence[int],
     identities: Sequence[int],
+    members: Mapping[int, Sequence[int]],
     positions: Sequence[int],
     units: Tensor | None,
     settings: MapSettings,
@@ -141,14 +154,11 @@ def _references(
         `mean`: (B, D), or None where the batch holds whole identities; and None.
         `each`, `mean-map`: (B, R, D) with NaN rows as padding; and row numbers (B, R), padded with -1.
     """
-    members = {i: [row for row, j in enumerate(identities) if j == i] for i in {identities[r] for r in batch}}
     if settings.references == "mean":
-        if units is None or len(members[identities[batch[0]]]) <= settings.batch_size:
-            return None, None
         others = members[identities[batch[0]]]
-        weights = leave_one_out(torch.zeros(len(others), dtype=torch.long))
-        here = [others.index(row) for row in batch]
-        return weights[here].to(units) @ units[others], None
+        if units is None or len(others) <= settings.batch_size:
+            return None, None
+        return (units[others].sum(dim=0) - units[batch]) / (len(others) - 1), None
     assert units is not None
     drawn = []
     for row in batch:

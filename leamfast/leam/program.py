@@ -97,12 +97,15 @@ class EagerProgram:
         with torch.set_grad_enabled(False):  # a tap's hook turns gradients on from there
             embeddings, acts = self._forward(images)
             units = unit(embeddings)
-            r = _references(units.detach(), weights, references)
+            # An embedding that is not finite must not reach other images through 0 * NaN.
+            broken = ~units.detach().isfinite().all(dim=1)
+            r = _references(units.detach().masked_fill(broken[:, None], 0), weights, references)
             if r.shape[-1] != units.shape[-1]:
                 raise RequestError(
                     f"references must have the model's {units.shape[-1]} dimensions, got {r.shape[-1]}"
                 )
             missing = ~(r.abs().amax(dim=-1) > 0)  # all zero, or NaN
+            missing = missing | broken.view(-1, *[1] * (missing.ndim - 1))
             towards = unit(torch.where(missing[..., None], units.detach().view(_per(r, units)), r))
             cosines = (units.view(_per(r, units)) * towards).sum(dim=-1)
             maps = self._maps(acts, cosines, missing)

@@ -6,10 +6,12 @@ SPEC is `demo`, `NAME=WEIGHTS` for a named model (`NAME=random:SEED` for an untr
 
 import importlib
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -19,12 +21,13 @@ from leamfast.errors import RequestError
 from leamfast.models.demo import DEMO_WEIGHTS
 from leamfast.models.face_model import FaceModel
 from leamfast.models.preprocessing import Preprocessing
-from leamfast.models.weights import file_sha256, mismatch, read_state_dict
+from leamfast.models.weights import file_sha256, mismatch, read_state_dict, state_sha256
 from leamfast.models.zoo import ZOO, NamedModel, build
 
 __all__ = ["brings_preprocessing", "load_model", "spec_name"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+RESERVED = ("row", "person", "region", "threshold")  # dimensions of the result file
 FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -82,16 +85,21 @@ def _split_alias(spec: str) -> tuple[str, str]:
     alias, sign, rest = spec.partition(":=")
     if not sign:
         return "", spec
-    if not NAME.fullmatch(alias):
-        raise RequestError(f"model alias must be letters, digits, '.', '_' or '-', got {alias!r} in {spec!r}")
+    if not NAME.fullmatch(alias) or alias in RESERVED:
+        raise RequestError(
+            f"model alias must be letters, digits, '.', '_' or '-', and none of {', '.join(RESERVED)}, "
+            f"got {alias!r} in {spec!r}"
+        )
     return alias, rest
 
 
 def _named(named: NamedModel, source: str, spec: str) -> FaceModel:
     if source.startswith("random:"):
         seed = source.removeprefix("random:")
-        if not seed.isdecimal():
-            raise RequestError(f"model {spec!r}: random: takes a seed, a whole number, got {seed!r}")
+        if not seed.isdecimal() or int(seed) >= 2**63:
+            raise RequestError(
+                f"model {spec!r}: random: takes a seed, a whole number below 2^63, got {seed!r}"
+            )
         network = build(named, seed=int(seed))
         return FaceModel(named.name, named.architecture, network, named.preprocessing, source)
     if not source:
@@ -101,11 +109,14 @@ def _named(named: NamedModel, source: str, spec: str) -> FaceModel:
                 f"or {named.name}=random:0 for an untrained one"
             )
         source = str(DEMO_WEIGHTS)
-    path = Path(source)
+    path = Path(source).expanduser()
     state = read_state_dict(path)
     problem = mismatch(build(named, "meta"), state)
     if problem is not None:
         raise RequestError(f"weights {path} do not fit {named.architecture}: {problem}; {_fitting(state)}")
+    broken = next((key for key, tensor in state.items() if not tensor.isfinite().all()), None)
+    if broken is not None:
+        raise RequestError(f"weights {path} hold values in {broken} that are not finite")
     network = build(named)
     network.load_state_dict(state, strict=False)
     return FaceModel(named.name, named.architecture, network, named.preprocessing, file_sha256(path))
@@ -130,11 +141,34 @@ def _from_factory(spec: str, preprocessing: Mapping[str, Any] | None, trust_code
             "(preprocessing=dict(size=..., channels=..., mean=..., std=...))"
         )
     module_name, _, factory_name = spec.partition(":")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # the user's module lies where the command is run
+    wanted = Preprocessing.from_mapping(preprocessing)
     try:
-        factory = getattr(importlib.import_module(module_name), factory_name)
-    except (ImportError, AttributeError) as exc:
-        raise RequestError(f"model {spec!r} cannot be imported: {exc}") from exc
-    network = factory()
+        module = importlib.import_module(module_name)
+        network = getattr(module, factory_name)()
+    except Exception as exc:  # it is the user's code: whatever it raises is said, with its cause
+        raise RequestError(f"model {spec!r} cannot be made: {type(exc).__name__}: {exc}") from exc
     if not isinstance(network, nn.Module):
         raise RequestError(f"model {spec!r} must return a torch.nn.Module, got {type(network).__name__}")
-    return FaceModel(factory_name, spec, network, Preprocessing.from_mapping(preprocessing), "from code")
+    model = FaceModel(
+        factory_name, f"{spec} {_source_sha256(module)}", network.eval(), wanted, state_sha256(network)
+    )
+    try:
+        embeddings = model.embed(next(network.parameters()).new_zeros(1, 3, wanted.size, wanted.size))
+    except Exception as exc:
+        raise RequestError(
+            f"model {spec!r} does not take images of {wanted.size} pixels: {_first_line(exc)}"
+        ) from exc
+    if not isinstance(embeddings, torch.Tensor) or embeddings.ndim != 2:
+        raise RequestError(f"model {spec!r} must return embeddings of shape (N, D)")
+    return model
+
+
+def _source_sha256(module: ModuleType) -> str:
+    """Hash of the file that a module came from: other code is another model."""
+    return file_sha256(Path(module.__file__)) if module.__file__ else "without a file"
+
+
+def _first_line(exc: Exception) -> str:
+    return (str(exc) or type(exc).__name__).splitlines()[0]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from leamfast.errors import RequestError
 
-__all__ = ["file_sha256", "mismatch", "read_state_dict"]
+__all__ = ["file_sha256", "mismatch", "read_state_dict", "state_sha256"]
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 PREFIXES = ("module.", "model.")
@@ -59,13 +59,22 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
-    if not isinstance(content, Mapping) or not content or not all(map(torch.is_tensor, content.values())):
+    named = isinstance(content, Mapping) and all(isinstance(key, str) for key in content)
+    if not named or not content or not all(map(torch.is_tensor, content.values())):
         raise RequestError(f"weights file {path} holds no state dict (tensors by name) but {_kind(content)}")
     state = dict(content)
-    for prefix in PREFIXES:
-        if all(key.startswith(prefix) for key in state):
-            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    while prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in state)), None):
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
     return state
+
+
+def state_sha256(network: nn.Module) -> str:
+    """Hex SHA-256 over the names and values of a network's state."""
+    total = hashlib.sha256()
+    for key, tensor in network.state_dict().items():
+        total.update(f"{key}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        total.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
 
 
 def mismatch(net: nn.Module, state: Mapping[str, Tensor]) -> str | None:

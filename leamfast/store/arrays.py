@@ -8,6 +8,7 @@ from part to part; all other dimensions are the same in every part and have a sc
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import h5py
 import numpy as np
@@ -65,12 +66,17 @@ def read_array(dataset: h5py.Dataset) -> Array:
     )
 
 
-def digest(arrays: Mapping[str, Array]) -> str:
-    """Hex SHA-256 over names, types, shapes and values: equal to the bit means equal here."""
+def digest(arrays: Mapping[str, Array], attributes: Mapping[str, Mapping[str, Any]]) -> str:
+    """Hex SHA-256 over names, types, shapes, values and attributes: equal to the bit means equal here."""
     total = hashlib.sha256()
+    for group in sorted(attributes):
+        for name, value in sorted(attributes[group].items()):
+            total.update(f"{group}\0{name}\0{np.asarray(value).tolist()!r}\0".encode())
     for path in sorted(arrays):
         values = arrays[path].values
-        total.update(f"{path}\0{arrays[path].dims}\0{values.dtype}\0{values.shape}\0".encode())
+        total.update(
+            f"{path}\0{arrays[path].dims}\0{arrays[path].counts}\0{values.dtype}\0{values.shape}\0".encode()
+        )
         if arrays[path].is_text:
             total.update("\0".join(str(v) for v in values.ravel()).encode())
         else:

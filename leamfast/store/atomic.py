@@ -2,12 +2,14 @@
 
 import errno
 import os
+import re
 import uuid
 from pathlib import Path
 
 __all__ = ["StorageFullError", "sweep", "write_atomically"]
 
 SUFFIX = ".tmp"
+OURS = re.compile(r"\.(part-\d+\.h5|index\.h5|run\.toml|failures\.csv)\.\d+-[0-9a-f]{8}\.tmp")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -49,7 +51,7 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
 
 def sweep(folder: Path) -> int:
     """Remove temporary files that a killed process left in a folder; returns how many."""
-    leftovers = [path for path in folder.glob(f".*{SUFFIX}") if path.is_file()]
+    leftovers = [path for path in folder.glob(f".*{SUFFIX}") if OURS.fullmatch(path.name) and path.is_file()]
     for path in leftovers:
         path.unlink(missing_ok=True)
     return len(leftovers)

@@ -16,9 +16,16 @@ import numpy as np
 
 from leamfast.store.arrays import LEADING, SCHEMA, THRESHOLDS, Array, read_array, write_array
 from leamfast.store.atomic import write_atomically
-from leamfast.store.part import FAILURE_FIELDS, PartError, datasets, open_part, read_failures
+from leamfast.store.part import (
+    FAILURE_FIELDS,
+    PartError,
+    datasets,
+    group_attributes,
+    open_part,
+    read_failures,
+)
 
-__all__ = ["IndexSummary", "write_index"]
+__all__ = ["IndexSummary", "build_index", "write_index"]
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,21 @@ def write_index(
     regions: Sequence[str],
     failed: Sequence[Sequence[str]] = (),
 ) -> IndexSummary:
-    """Write `failures.csv`, then `index.h5`, over the parts of a run.
+    """Write `failures.csv`, then `index.h5`, over the parts of a run; see `build_index`."""
+    summary, failures, index = build_index(folder, parts, shards, regions, failed)
+    write_atomically(folder / "failures.csv", failures)
+    write_atomically(folder / "index.h5", index)
+    return summary
+
+
+def build_index(
+    folder: Path,
+    parts: Sequence[Path],
+    shards: int,
+    regions: Sequence[str],
+    failed: Sequence[Sequence[str]] = (),
+) -> tuple[IndexSummary, bytes, bytes]:
+    """The content of `failures.csv` and of `index.h5` over the parts of a run.
 
     Args:
         folder: the result folder.
@@ -76,6 +97,12 @@ def write_index(
         shards: how many the plan has; fewer parts make an index that says it is incomplete.
         regions: names of the face regions.
         failed: further rows of `failures.csv`, for images of shards that could not be computed.
+
+    Returns:
+        What it covers, the bytes of `failures.csv`, the bytes of `index.h5`.
+
+    Raises:
+        PartError: a part cannot be read, or does not go with the others.
     """
     sources: list[_Source] = []
     rows = persons = 0
@@ -83,7 +110,6 @@ def write_index(
         sources.append(_read_source(path, path.relative_to(folder).as_posix(), rows, persons))
         rows, persons = rows + sources[-1].rows, persons + sources[-1].persons
     failures = [row for source in sources for row in source.failures] + [list(row) for row in failed]
-    write_atomically(folder / "failures.csv", _csv(failures))
     complete = len(parts) == shards
     with h5py.File("index.h5", "w", driver="core", backing_store=False) as index:
         scales = {
@@ -102,8 +128,7 @@ def write_index(
         )
         index.flush()
         image = index.id.get_file_image()
-    write_atomically(folder / "index.h5", image)
-    return IndexSummary(len(parts), rows, persons, len(failures), complete)
+    return IndexSummary(len(parts), rows, persons, len(failures), complete), _csv(failures), image
 
 
 def _read_source(path: Path, name: str, row: int, person: int) -> _Source:
@@ -128,7 +153,7 @@ def _read_source(path: Path, name: str, row: int, person: int) -> _Source:
             shapes={n: (d.shape, d.dtype) for n, d in arrays.items()},
             layout=layout,
             values={n: read_array(arrays[n]) for n in real},
-            groups=_attributes(file),
+            groups=group_attributes(file),
             failures=[[getattr(f, field) for field in FAILURE_FIELDS] for f in read_failures(file)],
         )
 
@@ -188,7 +213,8 @@ def _virtual(index: h5py.File, name: str, sources: Sequence[_Source]) -> h5py.Da
         if shape[0]:
             layout[start : start + shape[0]] = h5py.VirtualSource(source.path, name, shape=shape)
             start += shape[0]
-    fill = np.nan if np.issubdtype(dtype, np.floating) else None
+    # What a missing source reads as: never a valid value. 255 is a missing region mask.
+    fill = np.nan if dtype.kind == "f" else (-1 if dtype.kind == "i" else 255)
     return index.create_virtual_dataset(name, layout, fillvalue=fill)
 
 
@@ -219,17 +245,6 @@ def _list_parts(index: h5py.File, sources: Sequence[_Source]) -> None:
         kind = object if isinstance(values[0], str) else np.int64
         array = Array(np.array(values, dtype=kind), ("part",))
         _attach(index, f"part/{name}", write_array(index, f"part/{name}", array), array.dims)
-
-
-def _attributes(file: h5py.File) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
-
-    def visit(name: str, item: object) -> None:
-        if isinstance(item, h5py.Group) and len(item.attrs):
-            found[name] = dict(item.attrs)
-
-    file.visititems(visit)
-    return found
 
 
 def _csv(rows: Sequence[Sequence[str]]) -> bytes:

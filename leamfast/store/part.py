@@ -13,11 +13,13 @@ from leamfast.store.arrays import SCHEMA, Array, digest, read_array, write_array
 from leamfast.store.atomic import write_atomically
 
 __all__ = [
+    "DAMAGE",
     "FAILURE_FIELDS",
     "Failure",
     "Part",
     "PartError",
     "datasets",
+    "group_attributes",
     "open_part",
     "read_failures",
     "read_part",
@@ -25,6 +27,10 @@ __all__ = [
 ]
 
 FAILURE_FIELDS = ("path", "identity", "stage", "reason")
+
+
+DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError)
+"""What reading a damaged HDF5 file raises."""
 
 
 class PartError(ValueError):
@@ -47,6 +53,7 @@ class Part:
 
     Attributes:
         shard: its number in the plan.
+        run: SHA-256 of the frozen settings of the run that made it.
         arrays: HDF5 path -> array.
         groups: HDF5 group -> attributes that describe how its values were made.
         failures: images not used.
@@ -56,6 +63,7 @@ class Part:
     arrays: Mapping[str, Array]
     groups: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
+    run: str = ""
 
     @property
     def rows(self) -> int:
@@ -79,9 +87,10 @@ def write_part(path: Path, part: Part) -> None:
         file.attrs.update(
             schema=SCHEMA,
             shard=part.shard,
+            run=part.run,
             rows=part.rows,
             persons=part.persons,
-            digest=digest(stored),
+            digest=digest(stored, _signed(part)),
             complete=True,
         )
         file.flush()
@@ -103,9 +112,13 @@ def open_part(path: Path) -> Iterator[h5py.File]:
     except OSError as exc:
         raise PartError(f"{path.name} is not readable as HDF5: {exc}") from exc
     with file:
-        if file.attrs.get("schema") != SCHEMA:
-            raise PartError(f"{path.name} has schema {file.attrs.get('schema')!r} where {SCHEMA!r} is needed")
-        if not file.attrs.get("complete"):
+        try:
+            schema, complete = file.attrs.get("schema"), bool(file.attrs.get("complete"))
+        except DAMAGE as exc:
+            raise PartError(f"{path.name} has attributes that cannot be read: {exc}") from exc
+        if schema != SCHEMA:
+            raise PartError(f"{path.name} has schema {schema!r} where {SCHEMA!r} is needed")
+        if not complete:
             raise PartError(f"{path.name} was never completed")
         yield file
 
@@ -131,14 +144,23 @@ def read_part(path: Path) -> Part:
     with open_part(path) as file:
         try:
             arrays = {name: read_array(dataset) for name, dataset in datasets(file).items()}
-            groups = {group: dict(file[group].attrs) for group in _groups(file)}
-            shard, wanted = int(file.attrs["shard"]), file.attrs["digest"]
-        except (OSError, KeyError, ValueError, TypeError) as exc:
-            raise PartError(f"{path.name} holds an array that cannot be read: {exc}") from exc
-    if digest(arrays) != wanted:
+            groups = group_attributes(file)
+            shard, run, wanted = int(file.attrs["shard"]), str(file.attrs["run"]), file.attrs["digest"]
+            columns = [arrays[f"failure/{name}"].values for name in FAILURE_FIELDS]
+            failures = tuple(Failure(*fields) for fields in zip(*columns, strict=True))
+            kept = {name: array for name, array in arrays.items() if not name.startswith("failure/")}
+            part = Part(shard, kept, groups, failures, run)
+            intact = digest(arrays, _signed(part)) == wanted
+        except DAMAGE as exc:
+            raise PartError(f"{path.name} holds something that cannot be read: {exc}") from exc
+    if not intact:
         raise PartError(f"{path.name} holds other values than were written: its digest differs")
-    columns = [arrays.pop(f"failure/{name}").values for name in FAILURE_FIELDS]
-    return Part(shard, arrays, groups, tuple(Failure(*fields) for fields in zip(*columns, strict=True)))
+    return part
+
+
+def _signed(part: Part) -> dict[str, Mapping[str, Any]]:
+    """The attributes that a part's digest covers."""
+    return {**part.groups, "/": {"shard": part.shard, "run": part.run}}
 
 
 def read_failures(file: h5py.File) -> list[Failure]:
@@ -154,12 +176,13 @@ def _failure_arrays(failures: tuple[Failure, ...]) -> dict[str, Array]:
     }
 
 
-def _groups(file: h5py.File) -> list[str]:
-    found: list[str] = []
+def group_attributes(file: h5py.File) -> dict[str, dict[str, Any]]:
+    """Attributes of all groups of a file that have any."""
+    found: dict[str, dict[str, Any]] = {}
 
     def visit(name: str, item: object) -> None:
         if isinstance(item, h5py.Group) and len(item.attrs):
-            found.append(name)
+            found[name] = dict(item.attrs)
 
     file.visititems(visit)
     return found

@@ -10,6 +10,7 @@ import numpy as np
 
 from leamfast.errors import RequestError
 from leamfast.store.arrays import SCHEMA
+from leamfast.store.part import DAMAGE
 from leamfast.store.run_folder import RunFolder
 
 __all__ = ["Results", "open_results"]
@@ -23,6 +24,7 @@ class Results:
     Attributes:
         root: the result folder.
         file: the open `index.h5`, for whatever this class does not offer.
+        complete: whether all shards of the run are there.
     """
 
     def __init__(self, root: Path) -> None:
@@ -36,10 +38,24 @@ class Results:
             self.file = h5py.File(folder.index, "r")
         except OSError as exc:
             raise RequestError(f"{folder.index} is not readable as HDF5: {exc}") from exc
-        if self.file.attrs.get("schema") != SCHEMA:
-            schema = self.file.attrs.get("schema")
+        try:
+            self._check()
+        except DAMAGE as exc:
             self.file.close()
-            raise RequestError(f"{folder.index} has schema {schema!r} where {SCHEMA!r} is needed")
+            if isinstance(exc, RequestError):
+                raise
+            raise RequestError(f"{folder.index} is damaged ({exc}): see `leamfast verify`") from exc
+
+    def _check(self) -> None:
+        """A virtual array reads as fill values, without an error, where its part is missing."""
+        schema = self.file.attrs.get("schema")
+        if schema != SCHEMA:
+            raise RequestError(f"{self.root} has schema {schema!r} where {SCHEMA!r} is needed")
+        self.complete = bool(self.file.attrs["complete"])
+        parts = self.file["part/path"].asstr()[...] if "part" in self.file else ()
+        for name in parts:
+            if not (self.root / name).is_file():
+                raise RequestError(f"{self.root} lacks {name}: its results cannot be read without it")
 
     def __enter__(self) -> Self:
         return self

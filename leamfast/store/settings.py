@@ -4,6 +4,8 @@
 the values depend on; a run is resumed only where all of it is the same.
 """
 
+import hashlib
+import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +17,7 @@ from leamfast.errors import RequestError
 from leamfast.store.arrays import SCHEMA
 from leamfast.store.atomic import write_atomically
 
-__all__ = ["differences", "read_frozen", "read_settings", "write_settings"]
+__all__ = ["differences", "read_frozen", "read_settings", "settings_sha256", "write_settings"]
 
 
 def write_settings(path: Path, request: Mapping[str, Any], frozen: Mapping[str, Any]) -> None:
@@ -53,6 +55,11 @@ def read_frozen(path: Path) -> dict[str, Any]:
             f"{path} is not the run.toml of a run: its [frozen] settings are missing or damaged"
         )
     return frozen
+
+
+def settings_sha256(frozen: Mapping[str, Any]) -> str:
+    """Hex SHA-256 of frozen settings, by which every part says which run it belongs to."""
+    return hashlib.sha256(json.dumps(_given(frozen), sort_keys=True).encode()).hexdigest()
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -1,21 +1,24 @@
 """Is a result folder whole? Every problem is named, none is mended."""
 
+import io
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import h5py
 import numpy as np
 
-from leamfast.store.arrays import SCHEMA
-from leamfast.store.part import Part, PartError, datasets, read_part
+from leamfast.faces.regions import REGIONS
+from leamfast.store.arrays import read_array
+from leamfast.store.index import build_index
+from leamfast.store.part import DAMAGE, Part, PartError, datasets, group_attributes, read_part
 from leamfast.store.run_folder import RunFolder
-from leamfast.store.settings import read_frozen
+from leamfast.store.settings import read_frozen, settings_sha256
 
 __all__ = ["verify"]
 
 
 def verify(root: Path) -> list[str]:
-    """Check a finished run: parts, their digests and values, the index and its virtual sources.
+    """Check a finished run: parts, their digests, settings and values, and what is made from them.
 
     Args:
         root: the result folder.
@@ -27,9 +30,10 @@ def verify(root: Path) -> list[str]:
         RequestError: there is no readable run.toml.
     """
     folder = RunFolder(root)
-    shards = int(read_frozen(folder.settings)["shards"]["count"])
+    frozen = read_frozen(folder.settings)
+    shards, run = int(frozen["shards"]["count"]), settings_sha256(frozen)
     problems = [f"{path.relative_to(root)} is left over from a killed run" for path in root.rglob(".*.tmp")]
-    parts: dict[str, int] = {}  # path of each readable part, and its rows
+    whole = []
     for shard in range(shards):
         path = folder.part(shard)
         try:
@@ -37,17 +41,62 @@ def verify(root: Path) -> list[str]:
         except PartError as exc:
             problems.append(str(exc))
             continue
-        parts[path.relative_to(root).as_posix()] = part.rows
+        whole.append(path)
         if part.shard != shard:
             problems.append(f"{path.name} holds shard {part.shard}")
+        if part.run != run:
+            problems.append(f"{path.name} was made by a run with other settings")
         problems += [f"{path.name}: {problem}" for problem in _values(part)]
     for path in sorted(folder.shards.glob("part-*.h5")):
         if path not in {folder.part(shard) for shard in range(shards)}:
             problems.append(f"{path.name} belongs to no shard of this run")
-    problems += [f"index.h5: {problem}" for problem in _index(folder, parts, shards)]
-    if not folder.failures.is_file():
-        problems.append("failures.csv is missing")
+    if len(whole) < shards:
+        problems.append(f"{len(whole)} of {shards} shards are whole: go on with --resume")
+    else:
+        problems += _derived(folder, whole)
     return problems
+
+
+def _derived(folder: RunFolder, parts: list[Path]) -> Iterator[str]:
+    """`failures.csv` and `index.h5` are pure functions of the parts: made again, they must be the same."""
+    try:
+        _, failures, index = build_index(folder.root, parts, len(parts), REGIONS)
+    except PartError as exc:
+        yield str(exc)
+        return
+    for path in (folder.failures, folder.index):
+        if not path.is_file():
+            yield f"{path.name} is missing: go on with --resume"
+    if folder.failures.is_file() and folder.failures.read_bytes() != failures:
+        yield "failures.csv is not what the parts make: go on with --resume"
+    if folder.index.is_file() and _content(folder.index.read_bytes()) != _content(index):
+        yield "index.h5 is not what the parts make: go on with --resume"
+
+
+def _content(index: bytes) -> dict[str, object] | None:
+    """What an index says, without the padding of its bytes, which HDF5 leaves as it finds it.
+
+    Returns:
+        Path -> values, or sources, and attributes; None where it cannot be read.
+    """
+    try:
+        with h5py.File(io.BytesIO(index), "r") as file:
+            found: dict[str, object] = {"/": sorted((k, str(v)) for k, v in file.attrs.items())}
+            for name, dataset in datasets(file).items():
+                if dataset.is_virtual:
+                    sources = [
+                        (s.file_name, s.dset_name, s.vspace.get_select_bounds())
+                        for s in dataset.virtual_sources()
+                    ]
+                    found[name] = (dataset.shape, str(dataset.dtype), sources)
+                else:
+                    values = read_array(dataset).values
+                    found[name] = (values.shape, str(values.dtype), values.tolist())
+            for group, attributes in group_attributes(file).items():
+                found[f"{group}/"] = sorted((k, str(v)) for k, v in attributes.items())
+            return found
+    except DAMAGE:
+        return None
 
 
 def _values(part: Part) -> Iterator[str]:
@@ -57,6 +106,8 @@ def _values(part: Part) -> Iterator[str]:
         values, leading = array.values, array.dims[0]
         if leading in lengths and len(values) != lengths[leading]:
             yield f"{name} has {len(values)} {leading}s where there are {lengths[leading]}"
+        if not name.startswith(("model/", "crop/")) or array.is_text:
+            continue
         kind = PurePosixPath(name).name
         if kind in ("embedding", "transform") and not np.isfinite(values).all():
             yield f"{name} holds values that are not finite"
@@ -79,55 +130,3 @@ def _map(name: str, maps: np.ndarray, scales: np.ndarray) -> Iterator[str]:
         found.min() < 0 or not np.isin(found.reshape(len(found), -1).max(axis=1), (0, 1)).all()
     ):
         yield f"{name} holds a map whose values do not run from 0 to a maximum of 1"
-
-
-def _index(folder: RunFolder, parts: dict[str, int], shards: int) -> Iterator[str]:
-    if not folder.index.is_file():
-        yield "is missing"
-        return
-    try:
-        index = h5py.File(folder.index, "r")
-    except OSError as exc:
-        yield f"is not readable as HDF5: {exc}"
-        return
-    with index:
-        if index.attrs.get("schema") != SCHEMA:
-            yield f"has schema {index.attrs.get('schema')!r} where {SCHEMA!r} is needed"
-            return
-        if not index.attrs["complete"]:
-            yield f"covers {index.attrs['parts']} of {shards} shards: go on with --resume"
-        listed = {}
-        if "part" in index:
-            listed = dict(
-                zip(index["part/path"].asstr()[...], index["part/digest"].asstr()[...], strict=True)
-            )
-        rows = sum(count for path, count in parts.items() if path in listed)
-        if index.attrs["rows"] != rows:
-            yield f"has {index.attrs['rows']} rows where its parts have {rows}"
-        for path in parts:
-            if path not in listed:
-                yield f"does not cover {path}"
-        for path, digest in listed.items():
-            if path in parts:
-                with h5py.File(folder.root / path, "r") as file:
-                    if file.attrs["digest"] != digest:
-                        yield f"was made from another {path}"
-        for name, dataset in datasets(index).items():
-            yield from _sources(folder.root, name, dataset)
-
-
-def _sources(root: Path, name: str, dataset: h5py.Dataset) -> Iterator[str]:
-    """A virtual data set reads as fill values, without an error, where a source is missing."""
-    if not dataset.is_virtual:
-        return
-    for source in dataset.virtual_sources():
-        path = root / source.file_name
-        if not path.is_file():
-            yield f"{name} needs {source.file_name}, which is missing"
-            continue
-        try:
-            with h5py.File(path, "r") as file:
-                if source.dset_name.lstrip("/") not in file:
-                    yield f"{name} needs {source.dset_name} in {source.file_name}, which has none"
-        except OSError:
-            yield f"{name} needs {source.file_name}, which is not readable"

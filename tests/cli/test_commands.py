@@ -87,6 +87,33 @@ def test_config_with_an_unknown_option(tmp_path):
         CliRunner().invoke(app, ["batch", "--config", str(tmp_path / "c.toml")], catch_exceptions=False)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[request]\nbatch_size = "abc"', "batch_size must be int, got 'abc'"),
+        ("[request]\nbatch_size = 1.5", "batch_size must be int"),
+        ('[request]\nmodel = "demo"', "model must be tuple"),
+        ('request = "x"', "must be tables"),
+        ("[request]\ntrust_code = 1", "trust_code must be bool"),
+    ],
+)
+def test_config_with_values_of_another_kind(tmp_path, text, words):
+    (tmp_path / "c.toml").write_text(text)
+    with pytest.raises(RequestError, match=words):
+        CliRunner().invoke(app, ["batch", "--config", str(tmp_path / "c.toml")], catch_exceptions=False)
+
+
+def test_results_without_one_of_their_parts_are_not_read(finished_run, tmp_path):
+    import shutil
+
+    from leamfast import open_results
+
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    (run / "shards/part-00002.h5").unlink()
+    with pytest.raises(RequestError, match="lacks shards/part-00002.h5"):
+        open_results(run)
+
+
 def test_a_model_from_code_gets_its_preprocessing_from_options(faces, tmp_path, monkeypatch):
     (tmp_path / "user_nets.py").write_text(
         "import torch\nfrom leamfast.models.demo import demo_network\n"

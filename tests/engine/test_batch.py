@@ -206,7 +206,7 @@ def test_every_kind_of_bad_image_is_named_and_nothing_else_is_lost(faces, tmp_pa
         "id0001/000.png": "reference",
         "id0009/broken.png": "decode",
     }
-    assert "same file content as id0000/000.png" in rows["id0000/copy.png"][2]
+    assert "same picture as id0000/000.png" in rows["id0000/copy.png"][2]
     assert "only usable image" in rows["id0001/000.png"][2]
     assert notes == ["1 files without an image's suffix are ignored"]
     assert (report.images, report.identities, report.failures) == (4 + 1 + 4 + 4, 5, 7)
@@ -249,14 +249,50 @@ def test_a_reference_that_equals_its_image_without_being_the_same_file(faces, tm
     shutil.copytree(faces / "id0000", data / "p")
     for extra in ("002", "003"):
         (data / f"p/{extra}.png").unlink()
-    pixels = Image.open(data / "p/000.png")
-    pixels.save(data / "p/001.png", compress_level=1)  # other bytes, the same pixels
+    pixels = np.array(Image.open(data / "p/000.png"))
+    pixels[0, 0, 0] ^= 1  # another picture, nearly the same embedding
+    Image.fromarray(pixels).save(data / "p/001.png")
     go(data, tmp_path / "out")
     assert [(row[2], "equals the image" in row[3]) for row in failures(tmp_path / "out")] == [
         ("reference", True)
     ] * 2
     with open_results(tmp_path / "out") as results:
         assert np.isnan(results.map("demo", TAP)).all()
+
+
+def test_the_same_picture_in_another_file_is_a_duplicate(faces, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(faces / "id0000", data / "p")
+    Image.open(data / "p/000.png").save(data / "p/copy.png", compress_level=1)
+    assert (data / "p/copy.png").read_bytes() != (data / "p/000.png").read_bytes()
+    assert go(data, tmp_path / "out").images == 4
+    assert failures(tmp_path / "out") == [["p/copy.png", "p", "duplicate", "same picture as p/000.png"]]
+
+
+def test_an_embedding_that_is_not_finite_costs_only_its_own_image(faces, tmp_path, monkeypatch):
+    (tmp_path / "contrast.py").write_text(
+        "import torch\nfrom leamfast.models.demo import demo_network\n"
+        "class Contrast(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        torch.manual_seed(0)\n"
+        "        self.net = demo_network()\n"
+        "    def forward(self, x):\n"
+        "        return self.net(x) / (x.amax((1, 2, 3)) - x.amin((1, 2, 3)))[:, None] ** 0 * "
+        "torch.where(x.std((1, 2, 3)) > 0, 1.0, torch.nan)[:, None]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    data = Path(shutil.copytree(faces, tmp_path / "data"))
+    Image.new("RGB", (112, 112)).save(data / "id0001/001.png")
+    half = {"size": 112, "channels": "rgb", "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    options = {"model": ("contrast:Contrast",), "layers": ("net.conv1",), "trust_code": True}
+    for policy in ("mean", "each"):
+        out = tmp_path / policy
+        go(data, out, **options, preprocessing={"*": half}, references=policy)
+        assert [(row[0], row[2]) for row in failures(out)] == [("id0001/001.png", "embed")]
+        with open_results(out) as results:
+            missing = np.isnan(results.map("Contrast", "net.conv1")).any(axis=(1, 2))
+            assert missing.nonzero()[0].tolist() == [5]
 
 
 def test_missing_and_wrong_region_masks(faces, tmp_path):
@@ -309,7 +345,7 @@ def test_resume_keeps_finished_parts_and_fills_in_the_rest(faces, finished_run, 
     run = copied(finished_run, tmp_path)
     (run / "shards/part-00001.h5").unlink()
     (run / "index.h5").unlink()
-    (run / "shards/.part-00001.h5.99-ff.tmp").touch()
+    (run / "shards/.part-00001.h5.99-0123abcd.tmp").touch()
     before = {path.name: path.stat().st_mtime_ns for path in (run / "shards").glob("part-*")}
     report = go(faces, run, **SAME)
     assert (report.shards, report.skipped) == (1, 3)
@@ -317,6 +353,42 @@ def test_resume_keeps_finished_parts_and_fills_in_the_rest(faces, finished_run, 
     assert {name: after[name] for name in before} == before
     assert set(after) - set(before) == {"part-00001.h5"}
     assert_same(finished_run, run)
+
+
+def test_resume_refuses_parts_of_which_nobody_knows_how_they_were_made(faces, finished_run, tmp_path):
+    run = copied(finished_run, tmp_path)
+    (run / "run.toml").unlink()
+    with pytest.raises(RequestError, match="parts but no run.toml"):
+        go(faces, run, **SAME)
+
+
+def test_resume_does_not_take_one_part_for_another(faces, finished_run, tmp_path):
+    run = copied(finished_run, tmp_path)
+    shutil.copy(run / "shards/part-00000.h5", run / "shards/part-00001.h5")
+    assert go(faces, run, **SAME).shards == 1
+    assert_same(finished_run, run)
+
+
+def test_a_model_from_code_with_other_weights_is_another_model(faces, tmp_path, monkeypatch):
+    (tmp_path / "seeded.py").write_text(
+        "import torch\nfrom pathlib import Path\nfrom leamfast.models.demo import demo_network\n"
+        "def make():\n"
+        f"    torch.manual_seed(int(Path({str(tmp_path)!r}, 'seed').read_text()))\n"
+        "    return demo_network()\n"
+    )
+    (tmp_path / "seed").write_text("1")
+    monkeypatch.syspath_prepend(tmp_path)
+    half = {"size": 112, "channels": "rgb", "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    options = {
+        "model": ("seeded:make",),
+        "layers": ("conv1",),
+        "trust_code": True,
+        "preprocessing": {"*": half},
+    }
+    go(faces, tmp_path / "out", **options)
+    (tmp_path / "seed").write_text("2")
+    with pytest.raises(RequestError, match="models.make.weights"):
+        go(faces, tmp_path / "out", **options, resume=True)
 
 
 def test_resume_makes_a_damaged_part_again(faces, finished_run, tmp_path):
@@ -403,6 +475,11 @@ def test_two_runs_cannot_share_a_folder(faces, finished_run, tmp_path):
         ({"batch_size": 0}, "--batch-size must be at least 1"),
         ({"workers": -1}, "must not be negative"),
         ({"device": "gpu"}, "--device must be"),
+        ({"device": "meta"}, "--device must be"),
+        ({"device": "cuda:99"}, "asks for a GPU"),
+        ({"threads": 0}, "--threads must be at least 1"),
+        ({"shard_images": 0}, "--shard-images must be at least 1"),
+        ({"model": ("row:=demo",)}, "none of row, person"),
         ({"model": (MODEL, MODEL)}, "used twice"),
         ({"model": ()}, "at least once"),
         ({"layers": ("other:conv1",)}, "names a model that is not in this run"),

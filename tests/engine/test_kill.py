@@ -117,4 +117,5 @@ def test_killed_at_a_random_moment_with_workers(run, uninterrupted, tmp_path, se
         time.sleep(rng.random() * 0.1)
         process.kill()
         process.communicate()
+        assert process.returncode == -signal.SIGKILL, "it was finished before it could be killed"
     finish(run, out, uninterrupted, workers=int(np.sign(seed)))

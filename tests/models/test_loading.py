@@ -102,6 +102,15 @@ def test_checkpoints_that_carry_code_are_refused(tmp_path, state, capsys):
     assert "code ran" not in capsys.readouterr().out
 
 
+def test_files_without_named_or_finite_tensors(tmp_path, state):
+    torch.save({0: torch.zeros(1)}, tmp_path / "numbers.pt")
+    with pytest.raises(RequestError, match="no state dict"):
+        read_state_dict(tmp_path / "numbers.pt")
+    torch.save({**state, "conv3.bias": torch.full((128,), torch.nan)}, tmp_path / "nan.pt")
+    with pytest.raises(RequestError, match="conv3.bias that are not finite"):
+        load_model(f"mobilefacenet={tmp_path / 'nan.pt'}")
+
+
 def test_truncated_and_stateless_files(tmp_path, state):
     torch.save(state, tmp_path / "w.pt")
     (tmp_path / "cut.pt").write_bytes((tmp_path / "w.pt").read_bytes()[:5000])
@@ -121,6 +130,7 @@ def test_truncated_and_stateless_files(tmp_path, state):
         ("AF_R18", "needs its weights.*backbone.pth"),
         ("AFR18=x", "did you mean AF_R18"),
         ("mobilefacenet=random:x", "whole number"),
+        ("mobilefacenet=random:99999999999999999999", "whole number"),
         ("a/b:=demo", "alias"),
         ("json:loads", "trust-code"),
     ],
@@ -143,6 +153,8 @@ def test_a_factory_needs_trust_and_preprocessing(tmp_path, monkeypatch):
         "    return nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.Flatten(), nn.Linear(256, 8))\n"
         "def wrong():\n"
         "    return 3\n"
+        "def fails():\n"
+        "    return 1 / 0\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     assert not brings_preprocessing("my_nets:tiny")
@@ -150,7 +162,11 @@ def test_a_factory_needs_trust_and_preprocessing(tmp_path, monkeypatch):
         load_model("my_nets:tiny", trust_code=True)
     model = load_model("my_nets:tiny", trust_code=True, preprocessing=PREPROCESSING)
     assert [(t.name, t.height) for t in model.taps()] == [("0", 8)]
-    for spec, words in (("my_nets:wrong", "must return"), ("my_nets:none", "cannot be imported")):
+    for spec, words in (
+        ("my_nets:wrong", "must return"),
+        ("my_nets:none", "cannot be made: AttributeError"),
+        ("my_nets:fails", "ZeroDivision"),
+    ):
         with pytest.raises(RequestError, match=words):
             load_model(spec, trust_code=True, preprocessing=PREPROCESSING)
     with pytest.raises(RequestError, match="must not be given"):

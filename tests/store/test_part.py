@@ -1,5 +1,6 @@
 import errno
 import os
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -24,10 +25,19 @@ def test_a_part_comes_back_as_it_was_written(tmp_path, part):
     assert os.listdir(tmp_path) == ["p.h5"]
 
 
-def test_the_same_part_is_the_same_file(tmp_path, part):
-    write_part(tmp_path / "a.h5", part)
-    write_part(tmp_path / "b.h5", part)
-    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+def test_the_same_part_has_the_same_digest_and_another_has_another(tmp_path, part):
+    digests = []
+    for name, made in (
+        ("a", part),
+        ("b", part),
+        ("c", replace(part, run="x")),
+        ("d", replace(part, failures=())),
+    ):
+        write_part(tmp_path / name, made)
+        with open_part(tmp_path / name) as file:
+            digests.append(file.attrs["digest"])
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
 
 
 @pytest.mark.parametrize("at", [0.1, 0.5, 0.999])
@@ -80,7 +90,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, part, monkeypatch):
 
 
 def test_sweep_removes_only_leftovers(tmp_path):
-    for name in (".p.h5.1-ab.tmp", "p.h5", ".lock", "notes.tmp"):
+    for name in (".part-00001.h5.12-0123abcd.tmp", ".mine.tmp", ".lock", "notes.tmp"):
         (tmp_path / name).touch()
     assert sweep(tmp_path) == 1
-    assert sorted(os.listdir(tmp_path)) == [".lock", "notes.tmp", "p.h5"]
+    assert sorted(os.listdir(tmp_path)) == [".lock", ".mine.tmp", "notes.tmp"]
