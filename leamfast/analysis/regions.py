@@ -9,6 +9,7 @@ import numpy as np
 
 from leamfast.analysis.bootstrap import mean_interval
 from leamfast.errors import RequestError
+from leamfast.store.arrays import NO_LABEL
 from leamfast.store.atomic import write_atomically
 from leamfast.store.results import Results, open_results
 from leamfast.store.run_folder import RunFolder
@@ -16,7 +17,6 @@ from leamfast.store.run_folder import RunFolder
 __all__ = ["COLUMNS", "region_rows", "write_region_table"]
 
 COLUMNS = ("model", "map", "threshold", "region", "share", "area", "over_representation", "low", "high", "n")
-NO_LABEL = 255
 ROWS_AT_ONCE = 1024
 
 

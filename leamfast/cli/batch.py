@@ -6,14 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
-from leamfast.cli.output import note, print_json
+from leamfast.cli.output import INTERRUPTED, note, print_json
 from leamfast.engine.batch_run import BatchReport, BatchRequest, run_batch
 from leamfast.errors import RequestError
 from leamfast.store.settings import read_settings
 
 __all__ = ["batch", "finish"]
-
-INTERRUPTED = 130
 
 
 def batch(

@@ -8,7 +8,7 @@ import typer
 from leamfast.cli.batch import batch
 from leamfast.cli.demo import demo
 from leamfast.cli.inspect import info, layers, models
-from leamfast.cli.output import note
+from leamfast.cli.output import INTERRUPTED, note
 from leamfast.cli.results import analyze, verify
 from leamfast.cli.synth import synth
 from leamfast.errors import RequestError
@@ -25,8 +25,6 @@ app = typer.Typer(
 )
 for command in (demo, synth, batch, analyze, verify, models, layers, info):
     app.command()(command)
-
-INTERRUPTED = 130
 
 
 def main() -> None:

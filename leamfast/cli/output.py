@@ -10,9 +10,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["note", "print_json", "print_table"]
+__all__ = ["INTERRUPTED", "note", "print_json", "print_table"]
 
 
+INTERRUPTED = 130  # exit status of a command that Ctrl-C stopped
 WIDTH = 120  # of a table that no terminal limits
 
 

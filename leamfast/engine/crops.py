@@ -21,12 +21,12 @@ from leamfast.faces.alignment import (
     warp_label,
 )
 from leamfast.faces.detection import RetinaFaceDetector, one_face
+from leamfast.store.arrays import NO_LABEL
 from leamfast.store.part import Failure
 
-__all__ = ["ALIGNMENTS", "NO_LABEL", "Crops", "Row", "make_crops"]
+__all__ = ["ALIGNMENTS", "Crops", "Row", "make_crops"]
 
 ALIGNMENTS = ("arcface", "none")
-NO_LABEL = 255
 
 
 @dataclass(frozen=True)

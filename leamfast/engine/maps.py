@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 
 from leamfast.engine.batches import pack
-from leamfast.engine.crops import NO_LABEL
 from leamfast.faces.regions import REGIONS
 from leamfast.leam.fused import fuse, normalise
 from leamfast.leam.program import EagerProgram
 from leamfast.leam.references import SAME, draw_references, leave_one_out, unit
 from leamfast.leam.registration import Centres
 from leamfast.leam.stored import to_stored
-from leamfast.store.arrays import THRESHOLDS, Array
+from leamfast.store.arrays import NO_LABEL, THRESHOLDS, Array
 from leamfast_kernels import region_share
 
 __all__ = ["MapSettings", "ModelRows", "map_rows"]

@@ -13,10 +13,11 @@ from typing import Any
 import h5py
 import numpy as np
 
-__all__ = ["LEADING", "SCHEMA", "THRESHOLDS", "Array", "digest", "read_array", "write_array"]
+__all__ = ["LEADING", "NO_LABEL", "SCHEMA", "THRESHOLDS", "Array", "digest", "read_array", "write_array"]
 
 SCHEMA = "leamfast/1"
 THRESHOLDS = (1, 2, 5, 10, 20, 100)
+NO_LABEL = 255  # in region masks: the image came without one
 LEADING = ("row", "person", "each")
 CHUNK_BYTES = 128 * 1024
 

@@ -14,7 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from leamfast.store.arrays import LEADING, SCHEMA, THRESHOLDS, Array, read_array, write_array
+from leamfast.store.arrays import LEADING, NO_LABEL, SCHEMA, THRESHOLDS, Array, read_array, write_array
 from leamfast.store.atomic import write_atomically
 from leamfast.store.part import (
     FAILURE_FIELDS,
@@ -213,8 +213,8 @@ def _virtual(index: h5py.File, name: str, sources: Sequence[_Source]) -> h5py.Da
         if shape[0]:
             layout[start : start + shape[0]] = h5py.VirtualSource(source.path, name, shape=shape)
             start += shape[0]
-    # What a missing source reads as: never a valid value. 255 is a missing region mask.
-    fill = np.nan if dtype.kind == "f" else (-1 if dtype.kind == "i" else 255)
+    # What a missing source reads as: never a valid value.
+    fill = np.nan if dtype.kind == "f" else (-1 if dtype.kind == "i" else NO_LABEL)
     return index.create_virtual_dataset(name, layout, fillvalue=fill)
 
 

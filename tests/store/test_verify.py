@@ -62,7 +62,11 @@ def test_values_and_attributes_that_were_changed_in_the_index_or_a_part(run):
     with h5py.File(part(run, 1), "r+") as file:
         file["model/demo"].attrs["target"] = "similarity"
     assert any("part-00001.h5 holds other values" in p for p in verify(run))
+
+
+def test_failures_that_no_part_lists(run):
     (run / "failures.csv").write_text("path,identity,stage,reason\nmore,x,y,z\n")
+    assert verify(run) == ["failures.csv is not what the parts make: go on with --resume"]
 
 
 def test_a_part_of_another_shard_or_run(run):
