@@ -19,6 +19,9 @@ def synth(
     plant: Annotated[
         str | None, typer.Option(help="A region, such as nose: identities then differ only there.")
     ] = None,
+    free: Annotated[
+        bool, typer.Option("--free", help="With --plant: all other regions are drawn anew for each image.")
+    ] = False,
     size: Annotated[int, typer.Option(help="Side of an image in pixels.")] = 112,
     seed: Annotated[int, typer.Option(help="Seed; the same one gives the same faces.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
@@ -34,6 +37,7 @@ def synth(
             images=images,
             seed=seed,
             plant=plant,
+            free=free,
             size=size,
             progress=progress.advance,
         )

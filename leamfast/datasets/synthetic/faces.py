@@ -45,6 +45,8 @@ class FaceGenerator:
         seed: of the data set, 0 or more.
         size: side of the pictures in pixels.
         plant: region or group in `PLANTS` that alone differs between people; None: everything does.
+        free: with a plant: all other regions are drawn anew for each picture, where otherwise everyone shares
+            them.
 
     Raises:
         RequestError: an argument is out of range.
@@ -56,16 +58,19 @@ class FaceGenerator:
     seed: int = 0
     size: int = TEMPLATE_SIDE
     plant: str | None = None
+    free: bool = False
 
     def __post_init__(self) -> None:
         check_plant(self.plant)
+        if self.free and self.plant is None:
+            raise RequestError("free must come with a plant: without one, every region is the person's own")
         if self.seed < 0:
             raise RequestError(f"seed must be 0 or more, got {self.seed}: choose a non-negative number")
         if self.size < 16:
             raise RequestError(f"size must be at least 16 pixels, got {self.size}: choose 112 or more")
 
     def metadata(self, identity: int) -> dict[str, str | bool]:
-        """The attributes of a person, without a picture."""
+        """The attributes of a person, without a picture (with `free`, those that all pictures share)."""
         return draw_identity(self.seed, identity, self.plant).metadata
 
     def render(
@@ -84,10 +89,12 @@ class FaceGenerator:
             image: number of the picture, 0 or more.
             blur: with the camera's blur.
             noise: with the camera's noise.
-            nuisance: (identity, image) whose pose, light and so on to use instead of this picture's own.
+            nuisance: (identity, image) whose pose, light and so on (with `free`, whose other regions too) to
+                use instead of this picture's own.
         """
-        person = draw_identity(self.seed, identity, self.plant)
-        extra, rng = draw_nuisance(self.seed, *((identity, image) if nuisance is None else nuisance))
+        source = (identity, image) if nuisance is None else nuisance
+        person = draw_identity(self.seed, identity, self.plant, source if self.free else None)
+        extra, rng = draw_nuisance(self.seed, *source)
         pose = Pose.of(extra)
         canvas = Canvas(scene.backdrop(extra, self.size))
         head.paint_hair_behind(canvas, pose, person)

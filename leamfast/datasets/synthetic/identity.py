@@ -254,19 +254,22 @@ def _draw_necklace(rng: Generator) -> Necklace:
 
 
 @lru_cache(maxsize=4096)
-def draw_identity(seed: int, identity: int, plant: str | None = None) -> Identity:
+def draw_identity(
+    seed: int, identity: int, plant: str | None = None, rest: tuple[int, int] | None = None
+) -> Identity:
     """The person number `identity`: a pure function of its arguments.
 
-    With `plant`, every region outside it comes from a draw that all identities of the seed share, and
-    glasses, hat, ear rings and necklace are worn by everyone where planted, by no one elsewhere; the
-    planted region is drawn more boldly.
+    With `plant`, every region outside it comes from a draw that all identities of the seed share (or, given
+    `rest`, from the draw of that (identity, image)), and glasses, hat, ear rings and necklace are worn by
+    everyone where planted, by no one elsewhere; the planted region is drawn more boldly.
     """
     check_plant(plant)
     planted = None if plant is None else PLANTS[plant]
 
     def stream(number: int, region: str) -> Generator:
-        own = planted is None or region in planted
-        return np.random.default_rng([seed, 1, number, identity + 1 if own else 0])
+        if planted is None or region in planted:
+            return np.random.default_rng([seed, 1, number, identity + 1])
+        return np.random.default_rng([seed, 1, number, 0] if rest is None else [seed, 3, number, *rest])
 
     def worn(number: int, region: str, probability: float) -> Generator | None:
         rng = stream(number, region)

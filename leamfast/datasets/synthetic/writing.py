@@ -22,6 +22,7 @@ def write_dataset(
     images: int,
     seed: int = 0,
     plant: str | None = None,
+    free: bool = False,
     size: int = TEMPLATE_SIDE,
     progress: Callable[[int], None] | None = None,
 ) -> Path:
@@ -37,13 +38,14 @@ def write_dataset(
         images: pictures of each, at least 1.
         seed: of the data set.
         plant: region that alone differs between people, see `FaceGenerator`.
+        free: with a plant: all other regions are drawn anew for each picture.
         size: side of the pictures in pixels.
         progress: called after every person with the number of pictures just written.
 
     Raises:
         RequestError: an argument is out of range, or `out` holds something.
     """
-    generator = FaceGenerator(seed=seed, size=size, plant=plant)
+    generator = FaceGenerator(seed=seed, size=size, plant=plant, free=free)
     if identities < 1:
         raise RequestError(f"identities must be at least 1, got {identities}: choose a positive number")
     if images < 1:
