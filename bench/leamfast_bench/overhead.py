@@ -1,23 +1,25 @@
-"""What maps cost on top of a bare forward and backward pass: `python -m leamfast_bench.overhead`.
+"""`leamfast bench overhead`: what maps cost on top of a bare forward and backward pass.
 
 The bare pass runs the network from the image to the embedding with the first tap's activation as the leaf,
 and takes the gradient of 1 - cos at that leaf alone. The program does the same and makes the maps of nine
-taps. Both run in turn, in one process; the ratio of their medians is printed as JSON.
+taps. Both run in turn, in one process; the ratio of their medians counts.
 """
 
-import argparse
-import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from leamfast import LEAM, load_model
 from leamfast.models import FaceModel
+from leamfast_bench.registry import Benchmark, Options, Table
 
-__all__ = ["main"]
+__all__ = ["BENCHMARK"]
+
+MODEL, BATCH, ROUNDS = "AF_R18=random:0", 16, 15
 
 
 def bare(model: FaceModel, tap: str, images: Tensor, references: Tensor) -> Callable[[], Tensor]:
@@ -42,23 +44,18 @@ def bare(model: FaceModel, tap: str, images: Tensor, references: Tensor) -> Call
     return once
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="AF_R18=random:0")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--device", default="cpu")
-    options = parser.parse_args()
-    model = load_model(options.model, device=options.device)
+def run(options: Options) -> dict[str, Any]:
+    """Medians of both, in turn."""
+    model = load_model(MODEL, device=options.device)
     leam = LEAM(model)
     size = model.preprocessing.size
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(options.batch, 3, size, size, generator=generator).to(options.device)
+    batch, rounds = (4, 3) if options.small else (BATCH, ROUNDS)
+    images = torch.randn(batch, 3, size, size, generator=generator).to(options.device)
     references = model.embed(torch.randn(images.shape, generator=generator).to(options.device))
     runs = {"bare": bare(model, leam.taps[0], images, references), "maps": lambda: leam(images, references)}
     seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(options.rounds + 2):
+    for turn in range(rounds + 2):
         for name, once in runs.items():
             _settle(options.device)
             start = time.perf_counter()
@@ -67,22 +64,21 @@ def main() -> None:
             if turn >= 2:  # warm-up
                 seconds[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    print(
-        json.dumps(
-            {
-                "model": options.model,
-                "taps": list(leam.taps),
-                "batch": options.batch,
-                "threads": torch.get_num_threads(),
-                "device": options.device,
-                "torch": torch.__version__,
-                "median_seconds": medians,
-                "quartiles": {name: statistics.quantiles(v, n=4) for name, v in seconds.items()},
-                "ratio": medians["maps"] / medians["bare"],
-            },
-            indent=2,
-        )
-    )
+    return {
+        "model": MODEL,
+        "taps": list(leam.taps),
+        "batch": batch,
+        "median_seconds": medians,
+        "quartiles": {name: statistics.quantiles(v, n=4) for name, v in seconds.items()},
+        "ratio": medians["maps"] / medians["bare"],
+    }
+
+
+def tables(results: Mapping[str, Any]) -> list[Table]:
+    """Seconds a batch."""
+    rows = [(name, f"{value * 1000:.1f}") for name, value in results["median_seconds"].items()]
+    title = f"{results['model']}, batch {results['batch']}, {len(results['taps'])} taps"
+    return [Table(title, ("", "ms"), (*rows, ("ratio", f"{results['ratio']:.3f}")))]
 
 
 def _settle(device: str) -> None:
@@ -90,5 +86,4 @@ def _settle(device: str) -> None:
         torch.cuda.synchronize(device)
 
 
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark("what maps of nine taps cost on top of a bare forward and backward pass", run, tables)

@@ -6,6 +6,7 @@ import sys
 import typer
 
 from leamfast.cli.batch import batch
+from leamfast.cli.bench import bench
 from leamfast.cli.demo import demo
 from leamfast.cli.inspect import info, layers, models
 from leamfast.cli.output import INTERRUPTED, note
@@ -23,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, synth, batch, analyze, verify, models, layers, info):
+for command in (demo, synth, batch, analyze, verify, models, layers, info, bench):
     app.command()(command)
 
 

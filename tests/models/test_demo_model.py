@@ -6,8 +6,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from leamfast.datasets.synthetic import FaceGenerator
 from leamfast.models.demo import DEMO_ARCHITECTURE, DEMO_WEIGHTS, demo_network
-from leamfast_bench.train_demo import cosface, embed, render_people, same_different_auc
+from leamfast_bench.recognition import same_different_auc
+from leamfast_bench.training import cosface, embed, render_people
 
 UNSEEN = 2_000_000  # neither trained nor measured on by train_demo
 PEOPLE, IMAGES = 60, 5
@@ -22,7 +24,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def faces():
-    return render_people(0, UNSEEN, PEOPLE, IMAGES)
+    return render_people(FaceGenerator(), UNSEEN, PEOPLE, IMAGES)
 
 
 def test_weights_file_is_small_and_says_what_it_is():

@@ -1,0 +1,134 @@
+"""The registry of benchmarks: what `leamfast bench` can run, and what every result says of its origin."""
+
+import datetime
+import os
+import platform
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from leamfast.errors import RequestError
+
+__all__ = ["Benchmark", "Options", "Table", "names", "origin", "registered", "run"]
+
+VERSIONS = ("leamfast", "torch", "triton", "numpy", "opencv-python", "grad-cam", "captum", "POT")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What all benchmarks are asked.
+
+    Attributes:
+        small: the form that runs in minutes.
+        device: where models compute.
+        threads: how many threads compute.
+        folder: what the benchmark keeps between runs, or trained models; None: what ships.
+        method: `module:function` of the user's, beside ours and the peers.
+        trust_code: whether that may run.
+        note: told of progress.
+    """
+
+    small: bool = False
+    device: str = "cpu"
+    threads: int = 1
+    folder: Path | None = None
+    method: str | None = None
+    trust_code: bool = False
+    note: Callable[[str], None] = print
+
+
+@dataclass(frozen=True)
+class Table:
+    """A result for people to read."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[object, ...], ...]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark.
+
+    Attributes:
+        summary: what it measures, in a line.
+        run: options -> results, as JSON has them.
+        tables: results -> tables.
+    """
+
+    summary: str
+    run: Callable[[Options], dict[str, Any]]
+    tables: Callable[[Mapping[str, Any]], list[Table]]
+
+
+MODULES = {"overhead": "leamfast_bench.overhead", "truth": "leamfast_bench.truth.benchmark"}
+"""Name -> module with the `BENCHMARK`; imported when it is asked for."""
+
+
+def names() -> tuple[str, ...]:
+    """Names of the benchmarks."""
+    return tuple(MODULES)
+
+
+def registered(name: str) -> Benchmark:
+    """The benchmark of a name.
+
+    Raises:
+        RequestError: there is none.
+    """
+    if name not in MODULES:
+        raise RequestError(f"benchmark must be one of {', '.join(MODULES)}, got {name!r}")
+    benchmark: Benchmark = import_module(MODULES[name]).BENCHMARK
+    return benchmark
+
+
+def run(name: str, options: Options) -> dict[str, Any]:
+    """`{"metadata": ..., "results": ...}` of a benchmark."""
+    benchmark = registered(name)
+    if torch.device(options.device).type == "cuda" and not torch.cuda.is_available():
+        raise RequestError(f"--device {options.device} asks for a GPU, but torch sees none: use --device cpu")
+    torch.set_num_threads(options.threads)
+    return {"metadata": origin(name, options), "results": benchmark.run(options)}
+
+
+def origin(name: str, options: Options) -> dict[str, Any]:
+    """Where a result comes from: machine, versions, commit."""
+    versions = {"python": platform.python_version()}
+    for package in VERSIONS:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "absent"
+    cuda = torch.device(options.device).type == "cuda"
+    processor = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    return {
+        "benchmark": name,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "small": options.small,
+        "device": torch.cuda.get_device_name(options.device) if cuda else processor,
+        "cores": os.cpu_count(),
+        "threads": options.threads,
+        "versions": versions,
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str:
+    """The commit of the checkout, with `+` where files differ from it; `unknown` outside of one."""
+    git = ["git", "-C", str(Path(__file__).resolve().parent)]
+    try:
+        found = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "--untracked-files=no"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return found.stdout.strip() + ("+" if changed.stdout.strip() else "")

@@ -1,0 +1,181 @@
+"""Peers on equal terms: the same models, images and references, by their authors' own packages.
+
+The score that they explain is cos(f(x), r). Their maps go through their own resizing and scaling, as a user
+gets them.
+"""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from leamfast.errors import RequestError
+from leamfast_bench.truth.methods import BATCH, Maps, Method, Query
+
+__all__ = ["PEERS", "centre_prior", "missing", "random_maps", "user_method"]
+
+CAM_TAPS = ("layer2.0.prelu", "layer3.0.prelu", "layer3.0", "layer4.0")
+GRADIENT_STEPS = 16
+WINDOW, STRIDE = 14, 7  # of the occluding square, pixels
+
+
+class _Score(nn.Module):
+    """Images and references -> cos(f(x), r), (N,)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor, references: Tensor) -> Tensor:
+        return torch.cosine_similarity(self.network(images), references)
+
+
+def _whole(name: str, maps: Tensor, map_name: str = "", kind: str = "input") -> Maps:
+    return Maps(name, map_name, kind, maps.shape[-1], maps, None, torch.arange(len(maps)))
+
+
+def grad_cam_package(query: Query) -> Iterator[Maps]:
+    """LayerCAM and Grad-CAM of the score at several taps, by pytorch-grad-cam."""
+    from pytorch_grad_cam import GradCAM, LayerCAM
+
+    modules = dict(query.model.network.named_modules())
+    query.model.network.requires_grad_(True)  # the package needs a graph from the parameters on
+    try:
+        for name, method in (("LayerCAM (grad-cam)", LayerCAM), ("Grad-CAM (grad-cam)", GradCAM)):
+            for tap in CAM_TAPS:
+                with method(query.model.network, [modules[tap]]) as cam:
+                    maps = torch.cat([_cam(cam, query, start) for start in _starts(query)])
+                yield _whole(name, maps, tap, "activation" if "prelu" in tap else "block")
+    finally:
+        query.model.network.requires_grad_(False)
+
+
+def _cam(cam: Callable, query: Query, start: int) -> Tensor:
+    part = slice(start, start + BATCH)
+    targets = [partial(_cosine, reference=reference) for reference in query.mean[part]]
+    return torch.from_numpy(np.asarray(cam(input_tensor=query.images[part], targets=targets))).float()
+
+
+def _cosine(output: Tensor, reference: Tensor) -> Tensor:
+    return torch.cosine_similarity(output, reference, dim=0)
+
+
+def captum_package(query: Query) -> Iterator[Maps]:
+    """Gradient x input, integrated gradients from black, and occlusion of the score, by captum.
+
+    Attributions of the colours are added in magnitude; occlusion is signed, and its positive part is taken.
+    """
+    from captum.attr import InputXGradient, IntegratedGradients, Occlusion
+
+    score = _Score(query.model.network)
+    black = query.model.preprocess(np.zeros((1, *query.images.shape[2:], 3), np.uint8))
+    methods: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+        "gradient x input (captum)": lambda x, r: (
+            InputXGradient(score).attribute(x, additional_forward_args=r).abs().sum(1)
+        ),
+        "integrated gradients (captum)": lambda x, r: (
+            IntegratedGradients(score)
+            .attribute(x, black, additional_forward_args=r, n_steps=GRADIENT_STEPS, internal_batch_size=128)
+            .abs()
+            .sum(1)
+        ),
+        "occlusion (captum)": lambda x, r: (
+            Occlusion(score)
+            .attribute(
+                x,
+                sliding_window_shapes=(3, WINDOW, WINDOW),
+                strides=(3, STRIDE, STRIDE),
+                baselines=black,
+                additional_forward_args=r,
+                perturbations_per_eval=8,
+            )
+            .clamp_min(0)
+            .sum(1)
+        ),
+    }
+    for name, method in methods.items():
+        parts = []
+        for start in _starts(query):
+            part = slice(start, start + BATCH)
+            images = query.images[part].clone().requires_grad_()
+            parts.append(method(images, query.mean[part]).detach().float())
+        yield _whole(name, torch.cat(parts))
+
+
+def centre_prior(query: Query) -> Iterator[Maps]:
+    """A Gaussian at the centre of the picture, a quarter of the side wide: no model at all."""
+    size = query.images.shape[-1]
+    axis = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
+    bump = torch.exp(-((axis[:, None] ** 2 + axis**2) / (2 * (size / 4) ** 2)))
+    yield _whole("centre prior", bump.expand(len(query.images), -1, -1).to(query.images.device))
+
+
+def random_maps(query: Query) -> Iterator[Maps]:
+    """Random pixels, seeded by row: no model at all."""
+    size = query.images.shape[-1]
+    rows = [
+        torch.rand(size, size, generator=torch.Generator().manual_seed(row))
+        for row in range(len(query.images))
+    ]
+    yield _whole("random", torch.stack(rows).to(query.images.device))
+
+
+def _starts(query: Query) -> range:
+    return range(0, len(query.images), BATCH)
+
+
+PEERS: dict[str, Method] = {
+    "pytorch_grad_cam": grad_cam_package,
+    "captum": captum_package,
+    "centre prior": centre_prior,
+    "random": random_maps,
+}
+"""Name (of the package that a method needs, where it needs one) -> method."""
+
+
+def missing(peer: str) -> str:
+    """Why a peer cannot be asked here, or nothing."""
+    package = PACKAGES.get(peer)
+    if package is None or importlib.util.find_spec(peer) is not None:
+        return ""
+    return f"{peer} is not installed: pip install {package}"
+
+
+PACKAGES = {"pytorch_grad_cam": "grad-cam", "captum": "captum"}
+
+
+def user_method(spec: str, trust_code: bool) -> Method:
+    """A method of the user's: `module:function`.
+
+    The function takes a `leamfast.FaceModel`, preprocessed images (N, 3, H, W) and unit references (N, D),
+    and returns maps (N, h, w), or a mapping of names to such maps.
+
+    Raises:
+        RequestError: the code is not trusted, or cannot be had.
+    """
+    if not trust_code:
+        raise RequestError(f"--method {spec} runs code of yours: allow it with --trust-code")
+    module, colon, name = spec.partition(":")
+    if not colon:
+        raise RequestError(f"--method must be module:function, got {spec!r}")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # the user's module lies where the command is run
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as exc:
+        raise RequestError(f"--method {spec} cannot be had: {exc}") from exc
+
+    def method(query: Query) -> Iterator[Maps]:
+        made = function(query.model, query.images, query.mean)
+        for label, maps in (made if isinstance(made, Mapping) else {"": made}).items():
+            if not isinstance(maps, Tensor) or maps.ndim != 3 or len(maps) != len(query.images):
+                raise RequestError(f"--method {spec} must return tensors of shape (N, h, w)")
+            yield _whole(spec, maps.detach().float().cpu(), label)
+
+    return method
