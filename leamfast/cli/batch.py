@@ -9,6 +9,7 @@ import typer
 from leamfast.cli.output import INTERRUPTED, note, print_json
 from leamfast.engine.batch_run import BatchReport, BatchRequest, run_batch
 from leamfast.errors import RequestError
+from leamfast.leam.presets import preset as named_preset
 from leamfast.store.settings import read_settings
 
 __all__ = ["batch", "finish"]
@@ -40,6 +41,14 @@ def batch(
     parser: Annotated[str, typer.Option(help="Region masks: labels (the manifest's), or none.")] = "labels",
     config: Annotated[
         Path | None, typer.Option(help="run.toml with options; those given here go first.")
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="paper (loss, signed, resize) or faithful (similarity, positive, receptive), with mean "
+            "references; single options go first.",
+            show_default="paper",
+        ),
     ] = None,
     target: Annotated[str, typer.Option(help="loss (gradient of 1 - cos) or similarity (of cos).")] = "loss",
     activation: Annotated[str, typer.Option(help="signed, or positive: ReLU of the activations.")] = "signed",
@@ -78,7 +87,7 @@ def batch(
     An interrupted or killed run goes on with the same command and --resume; finished parts are kept.
     """
     options = {k: v for k, v in context.params.items() if k in {f.name for f in fields(BatchRequest)}}
-    values = _with_config(context, options, config)
+    values = _resolve(context, options, config, preset)
     if input_size or mean or std or channels:
         named: dict[str, Any] = {"size": input_size, "channels": channels}
         named |= {"mean": _three("mean", mean) if mean else None, "std": _three("std", std) if std else None}
@@ -114,10 +123,21 @@ def finish(report: BatchReport, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _with_config(context: typer.Context, options: dict[str, Any], config: Path | None) -> dict[str, Any]:
-    """Options given on the command line, then those of the config file, then the defaults."""
-    if config is None:
-        return options
+def _resolve(
+    context: typer.Context, options: dict[str, Any], config: Path | None, preset: str | None
+) -> dict[str, Any]:
+    """Options given on the command line, then those of --preset, of --config, and the defaults."""
+    request = {} if config is None else _of_config(config)
+    chosen = {} if preset is None else asdict(named_preset(preset))
+    given = {
+        name: value
+        for name, value in options.items()
+        if (source := context.get_parameter_source(name)) is not None and source.name != "DEFAULT"
+    }
+    return {**options, **request, **chosen, **given}
+
+
+def _of_config(config: Path) -> dict[str, Any]:
     content = read_settings(config)
     request, models = content.get("request", {}), content.get("models", {})
     if not isinstance(request, dict) or not isinstance(models, dict):
@@ -131,12 +151,7 @@ def _with_config(context: typer.Context, options: dict[str, Any], config: Path |
             raise RequestError(f"{config}: [request] {name} must be {BATCH_TYPES[name]}, got {value!r}")
     if models:
         request["preprocessing"] = {**request.get("preprocessing", {}), **models}
-    given = {
-        name: value
-        for name, value in options.items()
-        if (source := context.get_parameter_source(name)) is not None and source.name != "DEFAULT"
-    }
-    return {**options, **request, **given}
+    return request
 
 
 BATCH_TYPES = {

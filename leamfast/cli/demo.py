@@ -1,6 +1,7 @@
 """`leamfast demo`: synthetic faces -> maps -> tables -> a picture, in a minute, offline."""
 
 import csv
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from leamfast.datasets.synthetic import write_dataset
 from leamfast.engine.batch_run import BatchRequest, run_batch
 from leamfast.engine.progress import ImageProgress
 from leamfast.errors import RequestError
+from leamfast.leam.presets import preset as named_preset
 from leamfast.leam.program import TARGETS
 from leamfast.store.results import open_results
 
@@ -25,21 +27,28 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder to write; must be new or empty.")] = Path("leamfast-demo"),
     identities: Annotated[int, typer.Option(min=2, help="How many people.")] = 24,
     images: Annotated[int, typer.Option(min=2, help="Images of each.")] = 8,
-    target: Annotated[str, typer.Option(help="loss (gradient of 1 - cos) or similarity (of cos).")] = "loss",
+    preset: Annotated[str, typer.Option(help="How maps are made: paper or faithful.")] = "paper",
+    target: Annotated[
+        str | None,
+        typer.Option(help="loss (gradient of 1 - cos) or similarity (of cos).", show_default="the preset's"),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the faces.")] = 1000,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Show what leamfast does: render faces, compute maps of the demo model, and say what they point at."""
     from leamfast.report.overlays import overlay_figure  # matplotlib, only here
 
-    if target not in TARGETS:
+    made = named_preset(preset)
+    if target is not None:
+        made = replace(made, target=target)
+    if made.target not in TARGETS:
         raise RequestError(f"--target must be one of {', '.join(TARGETS)}, got {target!r}")
     if out.is_dir() and any(out.iterdir()):
         raise RequestError(f"--out {out} is not empty: remove it or choose another folder")
     faces, run = out / "faces", out / "run"
     with ImageProgress("faces", identities * images) as progress:
         write_dataset(faces, identities=identities, images=images, seed=seed, progress=progress.advance)
-    report = run_batch(BatchRequest(data=faces, out=run, model=("demo",), align="none", target=target), note)
+    report = run_batch(BatchRequest(data=faces, out=run, model=("demo",), align="none", **asdict(made)), note)
     table, _ = write_region_table(run)
     picture = out / "maps.png"
     with open_results(run) as results:
@@ -49,7 +58,7 @@ def demo(
     if as_json:
         found = {str(row[0]): dict(zip(columns[1:], row[1:], strict=True)) for row in rows}
         print_json(
-            {"out": out, "images": report.images, "identities": report.identities, "target": target,
+            {"out": out, "images": report.images, "identities": report.identities, **asdict(made),
              "images_per_second": report.images_per_second, "run": run, "picture": picture, "regions": table,
              "over_representation": found}
         )  # fmt: skip

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from leamfast.analysis.diagnostics import write_diagnostics
 from leamfast.analysis.regions import write_region_table
 from leamfast.cli.output import note, print_json
 from leamfast.store.results import open_results
@@ -30,12 +31,17 @@ def verify(root: Folder, as_json: Json = False) -> None:
 
 
 def analyze(root: Folder, as_json: Json = False) -> None:
-    """Turn stored results into tables: region shares with intervals, in tables/regions.csv."""
+    """Turn stored results into tables: region shares with intervals, and what is known against the taps.
+
+    Writes tables/regions.csv and tables/diagnostics.csv.
+    """
     with open_results(root) as results:
         if not results.complete:
             note(f"{root} is not complete: only finished shards are counted")
+    doubts, warnings = write_diagnostics(root)
     path, rows = write_region_table(root)
     if as_json:
-        print_json({"regions": path, "rows": rows})
+        print_json({"regions": path, "rows": rows, "diagnostics": doubts, "warnings": warnings})
     else:
         note(f"{rows} rows in {path}")
+        note(f"{warnings} reasons to doubt a tap in {doubts}")

@@ -18,6 +18,7 @@ from leamfast.engine.crops import Crops, make_crops
 from leamfast.engine.maps import MapSettings, map_rows
 from leamfast.engine.plan import Shard
 from leamfast.faces.detection import RetinaFaceDetector, parse_detector
+from leamfast.leam.diagnostics import tap_warnings
 from leamfast.leam.program import EagerProgram
 from leamfast.leam.registration import plain_centres
 from leamfast.leam.taps import select_taps
@@ -113,6 +114,15 @@ class BatchFunction:
         return programs
 
     @cached_property
+    def warnings(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        """What is known against the taps of each model."""
+        activation, registration = self.settings.activation, self.settings.registration
+        return {
+            name: tap_warnings(program.model, program.taps, activation=activation, registration=registration)
+            for name, program in self.programs.items()
+        }
+
+    @cached_property
     def detector(self) -> RetinaFaceDetector | None:
         """The face detector, loaded at first use."""
         spec = self.settings.detector
@@ -143,6 +153,9 @@ class BatchFunction:
             arrays |= {f"model/{name}/{path}": array for path, array in rows.arrays.items()}
             arrays |= _scales(name, program)
             groups[f"model/{name}"] = _attributes(program, settings)
+            for tap in program.taps:
+                about = {"kind": tap.kind, "warnings": "\n".join(self.warnings[name][tap.name])}
+                groups[f"model/{name}/layer/{tap.name}"] = about
             for equal in rows.equal:
                 crops.fail(
                     crops.rows[equal].entry,

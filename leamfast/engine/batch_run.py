@@ -22,6 +22,7 @@ from leamfast.engine.run import RunReport, run
 from leamfast.errors import RequestError
 from leamfast.faces.detection import parse_detector
 from leamfast.faces.regions import REGIONS
+from leamfast.leam.diagnostics import tap_warnings
 from leamfast.leam.explainer import BACKENDS
 from leamfast.leam.program import ACTIVATIONS, TARGETS
 from leamfast.leam.references import POLICIES
@@ -143,6 +144,7 @@ def run_batch(request: BatchRequest, note: Callable[[str], None] | None = None) 
         precision=request.precision,
         backend="eager",
     )
+    _warn(models, settings, note)
     del models
     function = BatchFunction(settings)
     _ = function.detector  # loaded now, so that one that cannot be used leaves no folder behind
@@ -284,6 +286,19 @@ def _settings(
 
 def _detector_sha256(spec: str | None) -> str | None:
     return None if spec is None else file_sha256(parse_detector(spec).weights)
+
+
+def _warn(models: Sequence[FaceModel], settings: BatchSettings, note: Callable[[str], None]) -> None:
+    """Say before the run which taps are known to mislead, one line a reason."""
+    for model, of_model in zip(models, settings.models, strict=True):
+        taps = select_taps(model, of_model.layers)
+        found = tap_warnings(model, taps, activation=settings.activation, registration=settings.registration)
+        reasons: dict[str, list[str]] = {}
+        for name, texts in found.items():
+            for text in texts:
+                reasons.setdefault(text, []).append(name)
+        for text, names in reasons.items():
+            note(f"{model.name} {', '.join(names)}: {text}")
 
 
 def _layers_by_model(layers: Sequence[str], names: Sequence[str]) -> dict[str, str]:

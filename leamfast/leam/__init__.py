@@ -2,6 +2,7 @@
 
 from leamfast.leam.explainer import LEAM, LeamResult
 from leamfast.leam.fused import fuse, normalise
+from leamfast.leam.presets import PRESETS, Preset
 from leamfast.leam.program import ACTIVATIONS, TARGETS, EagerProgram, ProgramOutput
 from leamfast.leam.references import POLICIES, draw_references, leave_one_out
 from leamfast.leam.registration import REGISTRATIONS, cell_centres
@@ -11,10 +12,12 @@ __all__ = [
     "ACTIVATIONS",
     "LEAM",
     "POLICIES",
+    "PRESETS",
     "REGISTRATIONS",
     "TARGETS",
     "EagerProgram",
     "LeamResult",
+    "Preset",
     "ProgramOutput",
     "cell_centres",
     "draw_references",

@@ -85,6 +85,10 @@ class Results:
         """Names of a model's taps, in the order in which a forward pass reaches them."""
         return tuple(self._model(model).attrs["taps"].split(","))
 
+    def warnings(self, model: str, tap: str) -> tuple[str, ...]:
+        """Why maps of a tap may point to the wrong place; empty where nothing is known against it."""
+        return tuple(filter(None, str(self._tap(model, tap).attrs.get("warnings", "")).split("\n")))
+
     def text(self, name: str) -> np.ndarray:
         """Strings such as `image/path` or `identity/name`, an object array."""
         return self.file[name].asstr()[...]

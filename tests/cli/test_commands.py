@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import leamfast.cli.batch as batch_command
 from leamfast.cli.main import app, main
 from leamfast.errors import RequestError
 
@@ -79,6 +80,31 @@ def test_a_run_can_be_asked_for_by_the_run_toml_of_another(faces, finished_run, 
     settings = (out / "run.toml").read_text()
     assert 'target = "similarity"' in settings
     assert "batch_size = 5" in settings
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--preset", "faithful"], ("similarity", "positive", "receptive", "mean")),
+        (["--preset", "paper"], ("loss", "signed", "resize", "mean")),
+        (["--preset", "faithful", "--target", "loss"], ("loss", "positive", "receptive", "mean")),
+        ([], ("loss", "signed", "resize", "each")),  # the config's own
+        (["--preset", "faithful", "--references", "each"], ("similarity", "positive", "receptive", "each")),
+    ],
+)
+def test_presets_stand_between_options_and_config(tmp_path, monkeypatch, options, expected):
+    asked = []
+    monkeypatch.setattr(batch_command, "run_batch", lambda request, note: asked.append(request))
+    monkeypatch.setattr(batch_command, "finish", lambda report, as_json: None)
+    (tmp_path / "c.toml").write_text('[request]\nmodel = ["demo"]\nreferences = "each"\n')
+    invoke("batch", tmp_path, "--config", tmp_path / "c.toml", "--out", tmp_path / "out", *options)
+    (request,) = asked
+    assert (request.target, request.activation, request.registration, request.references) == expected
+
+
+def test_an_unknown_preset():
+    with pytest.raises(RequestError, match="--preset must be one of paper, faithful, got 'best'"):
+        CliRunner().invoke(app, ["batch", "x", "--preset", "best"], catch_exceptions=False)
 
 
 def test_config_with_an_unknown_option(tmp_path):

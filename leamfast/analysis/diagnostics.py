@@ -1,0 +1,39 @@
+"""What is known against the maps of a run, as a table."""
+
+import csv
+import io
+from pathlib import Path
+
+from leamfast.store.atomic import write_atomically
+from leamfast.store.results import open_results
+from leamfast.store.run_folder import RunFolder
+
+__all__ = ["COLUMNS", "write_diagnostics"]
+
+COLUMNS = ("model", "map", "warning")
+
+
+def write_diagnostics(root: Path) -> tuple[Path, int]:
+    """Write `tables/diagnostics.csv` of a result folder: one row for each reason to doubt a tap.
+
+    Returns:
+        The file, and how many rows it has.
+
+    Raises:
+        RequestError: the folder holds no run.
+    """
+    with open_results(root) as results:
+        rows = [
+            (model, tap, warning)
+            for model in results.models
+            for tap in results.taps(model)
+            for warning in results.warnings(model, tap)
+        ]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(rows)
+    path = RunFolder(root).tables / "diagnostics.csv"
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(path, text.getvalue().encode())
+    return path, len(rows)
