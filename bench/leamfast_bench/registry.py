@@ -26,7 +26,8 @@ class Options:
     Attributes:
         small: the form that runs in minutes.
         device: where models compute.
-        threads: how many threads compute.
+        threads: how many threads compute, in each process.
+        workers: processes, where a benchmark can share its work among them.
         folder: what the benchmark keeps between runs, or trained models; None: what ships.
         method: `module:function` of the user's, beside ours and the peers.
         trust_code: whether that may run.
@@ -36,6 +37,7 @@ class Options:
     small: bool = False
     device: str = "cpu"
     threads: int = 1
+    workers: int = 1
     folder: Path | None = None
     method: str | None = None
     trust_code: bool = False
@@ -113,6 +115,7 @@ def origin(name: str, options: Options) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(options.device) if cuda else processor,
         "cores": os.cpu_count(),
         "threads": options.threads,
+        "workers": options.workers,
         "versions": versions,
         "commit": _commit(),
     }

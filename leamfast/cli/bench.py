@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from leamfast.cli.output import note, print_json, print_table
+from leamfast.errors import RequestError
 from leamfast.store.atomic import write_atomically
 
 __all__ = ["bench"]
@@ -19,6 +20,7 @@ def bench(
     small: Annotated[bool, typer.Option("--small", help="The form that takes minutes.")] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="Threads to compute with.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="truth: processes; each has --threads.")] = 1,
     folder: Annotated[
         Path | None,
         typer.Option(
@@ -43,8 +45,10 @@ def bench(
         else:
             print_table(["benchmark", ""], rows)
         return
+    if out is not None and not out.parent.is_dir():
+        raise RequestError(f"--out {out} lies in a folder that does not exist: make it first")
     benchmark = registry.registered(suite)
-    options = registry.Options(small, device, threads, folder, method, trust_code, note)
+    options = registry.Options(small, device, threads, workers, folder, method, trust_code, note)
     found = registry.run(suite, options)
     if out is not None:
         write_atomically(out, json.dumps(found).encode())

@@ -6,9 +6,12 @@ region; those of an untrained model and of models of other regions, on the same 
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ import torch
 from leamfast.errors import RequestError
 from leamfast.models.loading import load_model
 from leamfast.models.weights import file_sha256
+from leamfast.store.atomic import write_atomically
 from leamfast_bench.recognition import same_different_auc, true_accept_rate
 from leamfast_bench.registry import Benchmark, Options
 from leamfast_bench.truth.methods import ALL_VARIANTS, Maps, Query, Variant, leam_maps, residual_taps
@@ -25,7 +29,7 @@ from leamfast_bench.truth.peers import PEERS, missing, user_method
 from leamfast_bench.truth.planted import planted_set
 from leamfast_bench.truth.scores import CURVE, PERCENTS
 from leamfast_bench.truth.scoring import Score, make_query, score_maps
-from leamfast_bench.truth.tables import tables
+from leamfast_bench.truth.tables import checks, tables
 
 __all__ = ["BENCHMARK", "Form", "LEARNT", "score_model"]
 
@@ -64,33 +68,69 @@ SMALL = Form(10, 3, 1, PRESETS, PRESETS, PRESETS, tuple(PEERS))
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Scores of all planted models, one after the other; those in the folder's cache are kept."""
+    """Scores of all planted models; those that lie in the folder already are kept."""
     form = SMALL if options.small else FULL
     models = find_models(options.folder)
-    own = None if options.method is None else user_method(options.method, options.trust_code)
     left_out = {peer: reason for peer in form.peers if (reason := missing(peer))}
     for reason in left_out.values():
         options.note(f"left out of the comparison: {reason}")
     form = replace(form, peers=tuple(peer for peer in form.peers if peer not in left_out))
+    if options.method is not None:
+        user_method(options.method, options.trust_code)  # what is wrong with it is said before hours of work
+    tasks = [_Task(model, _others(model, models), form, options) for model in models if model.region != "all"]
     results = []
-    for model in models:
-        if model.region == "all":
-            continue
-        others = [m for m in models if m.seed == model.seed and m.region != model.region]
-        cross = tuple(m for m in others if m.kind == model.kind or m.region == "all")
-        cache = _cache(model, cross, form, options)
-        if cache is not None and cache.is_file() and own is None:
-            results.append(json.loads(cache.read_text()))
-            options.note(f"{model.name}: scored before")
-            continue
-        result = score_model(model, cross, form, options.device, own)
-        results.append(result)
-        options.note(f"{model.name}: {result['unreported'] or str(len(result['scores'])) + ' scores'}")
-        if cache is not None and own is None:
-            temporary = cache.with_suffix(".new")
-            temporary.write_text(json.dumps(result))
-            temporary.replace(cache)
-    return {"percents": PERCENTS, "curve": CURVE, "models": results, "left_out": left_out}
+    with _pool(options.workers) as each:
+        for task, (result, kept) in zip(tasks, each(_scored, tasks), strict=True):
+            results.append(result)
+            what = result["unreported"] or f"{len(result['scores'])} scores{' from before' if kept else ''}"
+            options.note(f"{task.model.name}: {what}")
+    found = {"percents": PERCENTS, "curve": CURVE, "models": results, "left_out": left_out}
+    return found | {"checks": checks(found)}
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One planted model, the models of other regions that are asked about its pictures, and how much."""
+
+    model: PlantedModel
+    cross: tuple[PlantedModel, ...]
+    form: Form
+    options: Options
+
+
+def _others(model: PlantedModel, models: Iterable[PlantedModel]) -> tuple[PlantedModel, ...]:
+    """Models of the same seed that were trained alike on another region, and the one of all regions."""
+    return tuple(
+        other
+        for other in models
+        if other.seed == model.seed
+        and other.region != model.region
+        and (other.kind == model.kind or other.region == "all")
+    )
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[Callable]:
+    """`map` over processes, or in this one."""
+    if workers < 2:
+        yield map
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield pool.map
+
+
+def _scored(task: _Task) -> tuple[dict[str, Any], bool]:
+    """Scores of a model, and whether they had been there."""
+    options = task.options
+    torch.set_num_threads(options.threads)
+    own = None if options.method is None else user_method(options.method, options.trust_code)
+    cache = None if own is not None else _cache(task)
+    if cache is not None and cache.is_file():
+        return json.loads(cache.read_text()), True
+    result = score_model(task.model, task.cross, task.form, options.device, own)
+    if cache is not None:
+        write_atomically(cache, json.dumps(result).encode())
+    return result, False
 
 
 def score_model(
@@ -170,14 +210,16 @@ def _rounded(value: Any) -> Any:
     return value
 
 
-def _cache(model: PlantedModel, cross: tuple[PlantedModel, ...], form: Form, options: Options) -> Path | None:
+def _cache(task: _Task) -> Path | None:
     """File of a model's scores, named after everything that they depend on; None for what ships."""
+    options, models = task.options, (task.model, *task.cross)
     if options.folder is None:
         return None
-    parts = [str(form), options.device, torch.__version__, *(file_sha256(m.weights) for m in (model, *cross))]
+    parts = [str(task.form), options.device, str(options.threads), torch.__version__]
+    parts += [file_sha256(model.weights) for model in models]
     parts += [(Path(__file__).parent / f"{room}.py").read_text() for room in ROOMS]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-    return options.folder / f"{model.name}.{digest}.scores.json"
+    return options.folder / f"{task.model.name}.{digest}.scores.json"
 
 
 BENCHMARK = Benchmark("planted truth: how often maps find the one region that people differ in", run, tables)

@@ -8,7 +8,7 @@ stopped command goes on where it stopped; models that are there are kept.
 
 import argparse
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from leamfast.errors import RequestError
 from leamfast.models.demo import DEMO_ARCHITECTURE
 from leamfast_bench.recognition import same_different_auc, true_accept_rate
 from leamfast_bench.training import UNSEEN, Recipe, embed, render_people, train
@@ -27,6 +28,7 @@ __all__ = ["main", "recipe_of", "train_model"]
 EPOCHS = {"nose": 12, "eyes": 12, "brows": 8, "lips": 8, "all": 4}
 FREE_EPOCHS = 5
 UNSEEN_PEOPLE, UNSEEN_IMAGES = 200, 6
+INTERRUPTED = 130
 
 
 def recipe_of(region: str, kind: str, seed: int) -> Recipe:
@@ -53,6 +55,8 @@ def train_model(folder: Path, region: str, kind: str, recipe: Recipe) -> str:
     start = None
     if kind == "free":
         plain = folder / model_file(region, "plain", recipe.seed)
+        if not plain.is_file():
+            raise RequestError(f"{plain} must be there before {out.name}: it starts from those weights")
         start = {name: tensor.float() for name, tensor in load_file(plain).items()}
     network = train(recipe, start, checkpoint=out.with_suffix(".epoch"))
     weights = {
@@ -88,24 +92,38 @@ def main() -> None:
     parser.add_argument("--kinds", default=",".join(KINDS), help="plain, free")
     parser.add_argument("--seeds", default="0,1,2", help="separated by commas")
     parser.add_argument("--jobs", type=int, default=1, help="models trained at once, one core each")
+    for name, what in (("people", "to train on"), ("images", "of each"), ("epochs", "passes over them")):
+        parser.add_argument(f"--{name}", type=int, help=f"{what} (default: enough to learn; fewer to try)")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
+    fewer = {name: getattr(arguments, name) for name in ("people", "images", "epochs")}
+    fewer = {name: value for name, value in fewer.items() if value is not None}
     regions, seeds = arguments.regions.split(","), [int(seed) for seed in arguments.seeds.split(",")]
     if unknown := set(regions) - set(REGIONS):
         parser.error(f"--regions must be among {', '.join(REGIONS)}, got {', '.join(sorted(unknown))}")
-    for kind in arguments.kinds.split(","):
-        if kind not in KINDS:
-            parser.error(f"--kinds must be among {', '.join(KINDS)}, got {kind}")
-        wanted = [
-            (region, seed) for seed in seeds for region in regions if kind == "plain" or region != "all"
+    kinds = arguments.kinds.split(",")
+    if unknown := set(kinds) - set(KINDS):
+        parser.error(f"--kinds must be among {', '.join(KINDS)}, got {', '.join(sorted(unknown))}")
+    for kind in sorted(kinds, key=KINDS.index):  # free models start from plain ones
+        recipes = [
+            (region, replace(recipe_of(region, kind, seed), **fewer))
+            for seed in seeds
+            for region in regions
+            if kind == "plain" or region != "all"
         ]
         with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
             jobs = [
-                pool.submit(train_model, arguments.out, region, kind, recipe_of(region, kind, seed))
-                for region, seed in wanted
+                pool.submit(train_model, arguments.out, region, kind, recipe) for region, recipe in recipes
             ]
-            for job in jobs:
-                print(job.result(), flush=True)
+            try:
+                for job in jobs:
+                    print(job.result(), flush=True)
+            except RequestError as exc:
+                pool.shutdown(cancel_futures=True)
+                parser.error(str(exc))
+            except KeyboardInterrupt:
+                pool.shutdown(wait=False, cancel_futures=True)
+                parser.exit(INTERRUPTED, "stopped; the same command goes on\n")
 
 
 if __name__ == "__main__":
