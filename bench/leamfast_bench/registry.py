@@ -59,11 +59,13 @@ class Benchmark:
 
     Attributes:
         summary: what it measures, in a line.
+        takes: which of the options models, method and workers mean something to it.
         run: options -> results, as JSON has them.
         tables: results -> tables.
     """
 
     summary: str
+    takes: tuple[str, ...]
     run: Callable[[Options], dict[str, Any]]
     tables: Callable[[Mapping[str, Any]], list[Table]]
 
@@ -92,8 +94,19 @@ def registered(name: str) -> Benchmark:
 def run(name: str, options: Options) -> dict[str, Any]:
     """`{"metadata": ..., "results": ...}` of a benchmark."""
     benchmark = registered(name)
-    if torch.device(options.device).type == "cuda" and not torch.cuda.is_available():
-        raise RequestError(f"--device {options.device} asks for a GPU, but torch sees none: use --device cpu")
+    try:
+        device = torch.device(options.device)
+    except RuntimeError as exc:
+        raise RequestError(f"--device must be cpu, cuda or cuda:N, got {options.device!r}") from exc
+    gpus = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= gpus:
+        raise RequestError(
+            f"--device {options.device} asks for a GPU, but torch sees {gpus} here: use --device cpu"
+        )
+    ignored = {"models": options.folder, "method": options.method, "workers": max(0, options.workers - 1)}
+    for option, value in ignored.items():
+        if value and option not in benchmark.takes:
+            raise RequestError(f"--{option} means nothing to the benchmark {name}: leave it out")
     torch.set_num_threads(options.threads)
     return {"metadata": origin(name, options), "results": benchmark.run(options)}
 

@@ -1,12 +1,11 @@
 """`leamfast bench`: the registered benchmarks."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from leamfast.cli.output import note, print_json, print_table
+from leamfast.cli.output import json_text, note, print_json, print_table
 from leamfast.errors import RequestError
 from leamfast.store.atomic import write_atomically
 
@@ -45,13 +44,13 @@ def bench(
         else:
             print_table(["benchmark", ""], rows)
         return
-    if out is not None and not out.parent.is_dir():
-        raise RequestError(f"--out {out} lies in a folder that does not exist: make it first")
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        raise RequestError(f"--out {out} must be a file in a folder that exists")
     benchmark = registry.registered(suite)
     options = registry.Options(small, device, threads, workers, folder, method, trust_code, note)
     found = registry.run(suite, options)
     if out is not None:
-        write_atomically(out, json.dumps(found).encode())
+        write_atomically(out, json_text(found).encode())
     if as_json:
         print_json(found)
         return

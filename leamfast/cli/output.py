@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["INTERRUPTED", "note", "print_json", "print_table"]
+__all__ = ["INTERRUPTED", "json_text", "note", "print_json", "print_table"]
 
 
 INTERRUPTED = 130  # exit status of a command that Ctrl-C stopped
@@ -19,8 +19,12 @@ WIDTH = 120  # of a table that no terminal limits
 
 def print_json(values: Mapping[str, Any]) -> None:
     """One JSON object on stdout and nothing else there."""
-    json.dump(_finite(values), sys.stdout, indent=2, default=_plain, allow_nan=False)
-    sys.stdout.write("\n")
+    sys.stdout.write(json_text(values, indent=2) + "\n")
+
+
+def json_text(values: Mapping[str, Any], indent: int | None = None) -> str:
+    """JSON, in which what is missing is null."""
+    return json.dumps(_finite(values), indent=indent, default=_plain, allow_nan=False)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:

@@ -16,7 +16,7 @@ def reasons(
     found = tap_warnings(model, select_taps(model, layers), activation=activation, registration=registration)
     keys = {"cell covers": "coarse", "plain resize": "displaced", "residual block": "sum"}
     return {
-        tap: {name for text in texts for key, name in words.items() if key in text}
+        tap: {name for text in texts for words, name in keys.items() if words in text}
         for tap, texts in found.items()
     }
 

@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from importlib import import_module, metadata
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,9 @@ from leamfast_bench.truth.tables import checks, tables
 
 __all__ = ["BENCHMARK", "Form", "LEARNT", "score_model"]
 
-ROOMS = ("benchmark", "methods", "peers", "planted", "scores", "scoring")  # what scores depend on
+# What scores depend on, besides models and settings.
+PACKAGES = ("leamfast.leam", "leamfast.models", "leamfast.datasets.synthetic", "leamfast_kernels")
+ROOMS = ("benchmark", "methods", "models", "peers", "planted", "scores", "scoring")
 LEARNT = 0.95  # AUC on unseen people below which a model did not learn what was planted
 PAPER = Variant("loss", "signed", "resize")
 FAITHFUL = Variant("similarity", "positive", "receptive")
@@ -77,7 +80,8 @@ def run(options: Options) -> dict[str, Any]:
     form = replace(form, peers=tuple(peer for peer in form.peers if peer not in left_out))
     if options.method is not None:
         user_method(options.method, options.trust_code)  # what is wrong with it is said before hours of work
-    tasks = [_Task(model, _others(model, models), form, options) for model in models if model.region != "all"]
+    asked = replace(options, note=print)  # what hears of progress need not travel to other processes
+    tasks = [_Task(model, _others(model, models), form, asked) for model in models if model.region != "all"]
     results = []
     with _pool(options.workers) as each:
         for task, (result, kept) in zip(tasks, each(_scored, tasks), strict=True):
@@ -129,7 +133,7 @@ def _scored(task: _Task) -> tuple[dict[str, Any], bool]:
         return json.loads(cache.read_text()), True
     result = score_model(task.model, task.cross, task.form, options.device, own)
     if cache is not None:
-        write_atomically(cache, json.dumps(result).encode())
+        write_atomically(cache, json.dumps(result, allow_nan=False).encode())
     return result, False
 
 
@@ -217,9 +221,24 @@ def _cache(task: _Task) -> Path | None:
         return None
     parts = [str(task.form), options.device, str(options.threads), torch.__version__]
     parts += [file_sha256(model.weights) for model in models]
+    parts += [_version(package) for package in ("numpy", "grad-cam", "captum")]
+    folders = [Path(str(import_module(package).__file__)).parent for package in PACKAGES]
+    parts += [path.read_text() for folder in folders for path in sorted(folder.rglob("*.py"))]
     parts += [(Path(__file__).parent / f"{room}.py").read_text() for room in ROOMS]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     return options.folder / f"{task.model.name}.{digest}.scores.json"
 
 
-BENCHMARK = Benchmark("planted truth: how often maps find the one region that people differ in", run, tables)
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
+BENCHMARK = Benchmark(
+    "planted truth: how often maps find the one region that people differ in",
+    ("models", "method", "workers"),
+    run,
+    tables,
+)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from leamfast.datasets.synthetic import FaceGenerator
 from leamfast.errors import RequestError
@@ -77,12 +77,16 @@ def find_models(folder: Path | None) -> tuple[PlantedModel, ...]:
 
 def _models(folder: Path) -> Iterator[PlantedModel]:
     for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, "pt") as file:
-            said = file.metadata() or {}
         try:
-            model = PlantedModel(said["region"], said["kind"], int(said["seed"]), path)
-        except (KeyError, ValueError) as exc:
-            raise RequestError(f"{path} does not say what it was trained on: its header lacks {exc}") from exc
+            with safe_open(path, "pt") as file:
+                said = file.metadata() or {}
+        except (SafetensorError, OSError) as exc:
+            raise RequestError(f"{path} is not readable as safetensors: {exc}") from exc
+        if lacking := [name for name in ("region", "kind", "seed") if name not in said]:
+            raise RequestError(f"{path} does not say what it was trained on: its header lacks {lacking[0]}")
+        if not said["seed"].isdecimal():
+            raise RequestError(f"{path} says seed {said['seed']!r}, which is no whole number")
+        model = PlantedModel(said["region"], said["kind"], int(said["seed"]), path)
         if model.region not in REGIONS or model.kind not in KINDS:
             raise RequestError(
                 f"{path} says region {model.region!r} and kind {model.kind!r}, which there are not"

@@ -176,6 +176,6 @@ def user_method(spec: str, trust_code: bool) -> Method:
         for label, maps in (made if isinstance(made, Mapping) else {"": made}).items():
             if not isinstance(maps, Tensor) or maps.ndim != 3 or len(maps) != len(query.images):
                 raise RequestError(f"--method {spec} must return tensors of shape (N, h, w)")
-            yield _whole(spec, maps.detach().float().cpu(), label)
+            yield _whole(spec, maps.detach().float(), label)
 
     return method

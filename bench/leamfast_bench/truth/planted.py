@@ -99,6 +99,6 @@ def check_planted(generator: FaceGenerator) -> None:
             y, x = np.argwhere(stray)[0]
             raise RequestError(
                 f"people {FIRST + pair} and {FIRST + pair + 1} must differ in {generator.plant} only, but "
-                f"{int(stray.sum())} pixels elsewhere differ, first row {y}, column {x}: "
+                f"elsewhere {int(stray.sum())} of their pixels differ too, first row {y}, column {x}: "
                 "a map cannot be blamed for finding them, so nothing is scored"
             )

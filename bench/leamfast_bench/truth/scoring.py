@@ -1,7 +1,7 @@
 """Scores of all methods on one planted model: rows of the benchmark's table."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -116,6 +116,7 @@ def _score(
     draws: int,
 ) -> Score:
     rows = maps.rows.numpy()
+    maps = replace(maps, maps=maps.maps.to(labels.device))
     people = planted.people[rows]
     found = localisation(maps.maps, labels[maps.rows], inside[maps.rows], maps.centres)
     empty = np.isnan(found.shares[:, 0]).any(axis=1)
@@ -161,7 +162,7 @@ def _score(
 
 
 def _rank(shares: np.ndarray, areas: np.ndarray, region: str) -> int:
-    """Place of the part that the region is or belongs to, among all facial parts."""
+    """Place of the region among all facial parts; behind those that it ties with."""
     classes = {part: [region_index(name) for name in names] for part, names in FACIAL_PARTS.items()}
     over = {part: shares[c].sum() / areas[c].sum() for part, c in classes.items() if areas[c].sum() > 0}
-    return 1 + sum(bool(value > over[region]) for value in over.values())
+    return 1 + sum(bool(value >= over[region]) for part, value in over.items() if part != region)

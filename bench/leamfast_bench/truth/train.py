@@ -25,7 +25,7 @@ from leamfast_bench.truth.models import KINDS, REGIONS, model_file
 
 __all__ = ["main", "recipe_of", "train_model"]
 
-EPOCHS = {"nose": 12, "eyes": 12, "brows": 8, "lips": 8, "all": 4}
+EPOCHS = {"nose": 12, "eyes": 12, "brows": 14, "lips": 12, "all": 4}
 FREE_EPOCHS = 5
 UNSEEN_PEOPLE, UNSEEN_IMAGES = 200, 6
 INTERRUPTED = 130
