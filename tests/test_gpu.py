@@ -41,3 +41,18 @@ def test_kernels_agree_with_the_cpu():
 def test_a_run_on_the_device(faces, tmp_path):
     request = BatchRequest(data=faces, out=tmp_path / "out", model=("demo",), align="none", device="cuda")
     assert run_batch(request, note=lambda text: None).images == 48
+
+
+def test_planted_truth_scores_agree_with_the_cpu(monkeypatch):
+    from leamfast_bench.truth.benchmark import FAITHFUL, Form, score_model
+    from leamfast_bench.truth.models import find_models
+
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    form = Form(4, 3, 1, (FAITHFUL,), (FAITHFUL,), (), ("centre prior", "random"))
+    host, device = (score_model(find_models(None)[0], (), form, kind)["scores"] for kind in ("cpu", "cuda"))
+    assert len(host) == len(device) > 15
+    for one, other in zip(host, device, strict=True):
+        assert (one["method"], one["map"]) == (other["method"], other["map"])
+        if "over" in one:
+            assert other["over"]["5"] == pytest.approx(one["over"]["5"], abs=0.2), one["map"]
+            assert other["drop"] == pytest.approx(one["drop"], abs=0.02), one["map"]

@@ -78,7 +78,7 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
     """Seconds a batch."""
     rows = [(name, f"{value * 1000:.1f}") for name, value in results["median_seconds"].items()]
     title = f"{results['model']}, batch {results['batch']}, {len(results['taps'])} taps"
-    return [Table(title, ("", "ms"), (*rows, ("ratio", f"{results['ratio']:.3f}")))]
+    return [Table("overhead", title, ("", "ms"), (*rows, ("ratio", f"{results['ratio']:.3f}")))]
 
 
 def _settle(device: str) -> None:

@@ -46,8 +46,9 @@ class Options:
 
 @dataclass(frozen=True)
 class Table:
-    """A result for people to read."""
+    """A result for people to read; pages refer to it by its name."""
 
+    name: str
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[object, ...], ...]
@@ -108,6 +109,7 @@ def run(name: str, options: Options) -> dict[str, Any]:
         if value and option not in benchmark.takes:
             raise RequestError(f"--{option} means nothing to the benchmark {name}: leave it out")
     torch.set_num_threads(options.threads)
+    torch.backends.cudnn.allow_tf32 = False  # float32 is float32, unless a benchmark asks for less
     return {"metadata": origin(name, options), "results": benchmark.run(options)}
 
 

@@ -24,7 +24,13 @@ def print_json(values: Mapping[str, Any]) -> None:
 
 def json_text(values: Mapping[str, Any], indent: int | None = None) -> str:
     """JSON, in which what is missing is null."""
-    return json.dumps(_finite(values), indent=indent, default=_plain, allow_nan=False)
+    return json.dumps(
+        _finite(values),
+        indent=indent,
+        separators=(",", ":") if indent is None else None,
+        default=_plain,
+        allow_nan=False,
+    )
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:

@@ -16,7 +16,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from leamfast.datasets.decoding import read_image
 from leamfast.store.results import Results
 
-__all__ = ["overlay_figure"]
+__all__ = ["COLOURS", "lay_over", "overlay_figure"]
 
 CELL_INCHES = 1.15
 GREY = 0.45  # what the legend lies on, as the maps lie on the grey face
@@ -58,7 +58,7 @@ def overlay_figure(results: Results, model: str, rows: Sequence[int], root: Path
         for axis, shown in zip(line, [None, *maps, fused], strict=True):
             axis.imshow(face)
             if shown is not None:
-                _lay_over(axis, face, shown)
+                lay_over(axis, face, shown)
             axis.set_xticks([])
             axis.set_yticks([])
             axis.set_frame_on(False)
@@ -79,7 +79,7 @@ def overlay_figure(results: Results, model: str, rows: Sequence[int], root: Path
     figure.savefig(path, dpi=130)
 
 
-def _lay_over(axis: Axes, face: np.ndarray, shown: np.ndarray) -> None:
+def lay_over(axis: Axes, face: np.ndarray, shown: np.ndarray) -> None:
     """Colours where the map is high, the grey face where it is low."""
     relative = shown / shown.max() if shown.max() > 0 else shown
     grey = np.repeat(face.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8)

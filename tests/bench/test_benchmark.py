@@ -124,7 +124,7 @@ def test_a_gpu_that_is_not_there(monkeypatch, capsys):
 
 
 def test_tables_are_for_people_and_json_is_for_programs(monkeypatch, tmp_path):
-    table = registry.Table("Title of it", ("name", "value"), (("a", 1.5), ("b", 2.0)))
+    table = registry.Table("fake", "Title of it", ("name", "value"), (("a", 1.5), ("b", 2.0)))
     fake = registry.Benchmark(
         "a fake", (), lambda options: {"threads": options.threads}, lambda results: [table]
     )

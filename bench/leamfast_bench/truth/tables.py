@@ -22,7 +22,8 @@ KINDS = ("stem", "convolution", "activation", "block", "fused")
 def tables(results: Mapping[str, Any]) -> list[Table]:
     """Models, variants, taps, methods, and whether the bars hold."""
     rows = list(_rows(results))
-    return [_models(results), _variants(rows), _taps(rows), _methods(rows), _checks(results["checks"])]
+    made = (_variants(rows), _taps(rows), _methods(rows), _controls(rows))
+    return [_models(results), *made, _checks(results["checks"])]
 
 
 def checks(results: Mapping[str, Any], method: str = FAITHFUL) -> list[dict[str, Any]]:
@@ -67,9 +68,14 @@ def checks(results: Mapping[str, Any], method: str = FAITHFUL) -> list[dict[str,
 
 
 def _rows(results: Mapping[str, Any]) -> Sequence[Row]:
-    """All scores, each with region, kind of training and seed of its planted model."""
+    """All scores, each with its planted region and model."""
     return [
-        {**score, "region": model["region"], "trained": model["kind"], "seed": model["seed"]}
+        {
+            **score,
+            "region": model["region"],
+            "trained": model["kind"],
+            "planted": f"{model['region']}-{model['kind']}-{model['seed']}",
+        }
         for model in results["models"]
         for score in model["scores"]
         if "over" in score
@@ -88,11 +94,12 @@ def _models(results: Mapping[str, Any]) -> Table:
             )
         )
     title = "Planted models on unseen people (true-accept rate at 1% false accepts)"
-    return Table(title, ("model", "AUC", "accepted", ""), tuple(rows))
+    return Table("models", title, ("model", "AUC", "accepted", ""), tuple(rows))
 
 
 def _variants(rows: Sequence[Row]) -> Table:
     own = [row for row in rows if row["model"] == "own" and row["method"].startswith("LEAM ")]
+    own = [row for row in own if row["trained"] == "plain"]  # they have all variants
     wanted = [row for row in own if row["kind"] == "fused" or row["cells"] in CELLS]
     columns: dict[str, Callable[[Row], bool]] = {
         kind: lambda row, kind=kind: row["kind"] == kind for kind in KINDS
@@ -105,8 +112,8 @@ def _variants(rows: Sequence[Row]) -> Table:
             pool = own if name == "7 cells" else wanted
             cells.append(_mean(row["over"]["5"] for row in pool if row["method"] == method and fits(row)))
         body.append(tuple(cells))
-    title = "LEAM: over-representation at 5%, mean over models, by kind of tap (56 to 14 cells; and 7)"
-    return Table(title, ("target activation registration references", *columns), tuple(body))
+    title = "LEAM: over-representation at 5%, mean over plain models, by kind of tap (56 to 14 cells; and 7)"
+    return Table("variants", title, ("target activation registration references", *columns), tuple(body))
 
 
 def _taps(rows: Sequence[Row]) -> Table:
@@ -124,7 +131,7 @@ def _taps(rows: Sequence[Row]) -> Table:
         body.append(tuple(cells))
     columns = [f"{region} {preset}" for region in regions for preset in ("paper", "faithful")]
     title = "Taps: over-representation at 5% (and the region's places, where it is not always first)"
-    return Table(title, ("map", "cells", *columns), tuple(body))
+    return Table("taps", title, ("map", "cells", *columns), tuple(body))
 
 
 def _methods(rows: Sequence[Row]) -> Table:
@@ -149,7 +156,36 @@ def _methods(rows: Sequence[Row]) -> Table:
         )
     columns = ("method", "over 5%", "least", "first", "pointing", "area", "drop 1%", "shifted")
     title = "Methods, mean over planted models (first: share of models where the region ranks first)"
-    return Table(title, columns, tuple(body))
+    return Table("methods", title, columns, tuple(body))
+
+
+def _controls(rows: Sequence[Row]) -> Table:
+    """The same pictures before other models, and before none."""
+    body = []
+    for name in dict.fromkeys(row["planted"] for row in rows):
+        mine = [row for row in rows if row["planted"] == name]
+        leam = [row for row in mine if (row["method"], row["map"]) == (FAITHFUL, "fused activations")]
+        (own,) = [row for row in leam if row["model"] == "own"]
+        others = [row for row in leam if row["model"] not in ("own", "untrained", "all")]
+        cells = [f"{own['over']['5']:.1f} [{own['over_low']:.1f}, {own['over_high']:.1f}]"]
+        for pool in (
+            [row for row in leam if row["model"] == "untrained"],
+            others,
+            [row for row in leam if row["model"] == "all"],
+            [row for row in mine if row["method"] == "centre prior"],
+            [row for row in mine if row["method"] == "random"],
+        ):
+            cells.append("-".join(_ends(row["over"]["5"] for row in pool)))
+        body.append((name, *cells))
+    title = (
+        "Controls: over-representation at 5% of fused activations, similarity positive receptive, "
+        "on the same pictures (other regions: least and most)"
+    )
+    columns = (
+        "planted", "own [95%]", "untrained", "other regions' models", "model of all regions", "centre prior",
+        "random",
+    )  # fmt: skip
+    return Table("controls", title, columns, tuple(body))
 
 
 def _checks(found: Sequence[Mapping[str, Any]]) -> Table:
@@ -166,7 +202,15 @@ def _checks(found: Sequence[Mapping[str, Any]]) -> Table:
         f"over 5% >= {BARS['over']:g}, rank 1, untrained <= {BARS['untrained']:g}, "
         f"drop >= {BARS['drop']:g} x shifted"
     )
-    return Table(title, ("model", "over 5%", "rank", "untrained", "drop/shifted", "holds"), tuple(body))
+    return Table(
+        "checks", title, ("model", "over 5%", "rank", "untrained", "drop/shifted", "holds"), tuple(body)
+    )
+
+
+def _ends(values: Any) -> list[str]:
+    """The least and the largest, or the only one."""
+    numbers = [f"{value:.1f}" for value in sorted(values)]
+    return list(dict.fromkeys((*numbers[:1], *numbers[-1:])))
 
 
 def _mean(values: Any, digits: int = 2) -> str:
