@@ -99,6 +99,8 @@ def run(name: str, options: Options) -> dict[str, Any]:
         device = torch.device(options.device)
     except RuntimeError as exc:
         raise RequestError(f"--device must be cpu, cuda or cuda:N, got {options.device!r}") from exc
+    if device.type not in ("cpu", "cuda"):
+        raise RequestError(f"--device must be cpu, cuda or cuda:N, got {options.device!r}")
     gpus = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= gpus:
         raise RequestError(
@@ -140,6 +142,8 @@ def _commit() -> str:
     """The commit of the checkout, with `+` where files differ from it; `unknown` outside of one."""
     git = ["git", "-C", str(Path(__file__).resolve().parent)]
     try:
+        ours = [*git, "ls-files", "--error-unmatch", Path(__file__).name]
+        subprocess.run(ours, capture_output=True, check=True)  # not someone's who installed us there
         found = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
         changed = subprocess.run(
             [*git, "status", "--porcelain", "--untracked-files=no"],

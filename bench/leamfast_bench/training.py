@@ -34,6 +34,7 @@ class Recipe:
         people: synthetic people to train on.
         images: pictures of each.
         epochs: passes over all pictures.
+        start: hash of the weights that it begins with; empty for random ones.
     """
 
     seed: int = 0
@@ -42,6 +43,7 @@ class Recipe:
     people: int = 500
     images: int = 20
     epochs: int = 10
+    start: str = ""
 
     def generator(self) -> FaceGenerator:
         """Renders the people."""
@@ -85,7 +87,7 @@ def train(
 
     Args:
         recipe: data and length of the training.
-        start: weights to begin with (default: random ones).
+        start: the weights to begin with (default: random ones).
         checkpoint: file that holds the state after every epoch, and from which a stopped training goes on to
             the same bits; removed at the end.
     """

@@ -23,12 +23,14 @@ def write_diagnostics(root: Path) -> tuple[Path, int]:
         RequestError: the folder holds no run.
     """
     with open_results(root) as results:
-        rows = [
-            (model, tap, warning)
-            for model in results.models
-            for tap in results.taps(model)
-            for warning in results.warnings(model, tap)
-        ]
+        rows = []
+        for model in results.models:
+            doubted = {tap: results.warnings(model, tap) for tap in results.taps(model)}
+            rows += [(model, tap, warning) for tap, warnings in doubted.items() for warning in warnings]
+            if mixed := [tap for tap, warnings in doubted.items() if warnings]:
+                rows.append(
+                    (model, "fused", f"it is the mean over taps with warnings too: {', '.join(mixed)}")
+                )
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)

@@ -14,7 +14,7 @@ __all__ = ["INTERRUPTED", "json_text", "note", "print_json", "print_table"]
 
 
 INTERRUPTED = 130  # exit status of a command that Ctrl-C stopped
-WIDTH = 120  # of a table that no terminal limits
+WIDTH = 180  # of a table that no terminal limits
 
 
 def print_json(values: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ __all__ = ["tap_warnings"]
 
 FACE = 112  # pixels of an aligned crop, to which the lengths below refer
 DISPLACED = 3.0  # pixels off from where cells look; half the width of a synthetic eye
-COARSE = 256.0  # pixels a cell: an eye has 100, a nose 270
+COARSE = 100.0  # pixels a cell: about an eye
 
 
 def tap_warnings(
@@ -49,12 +49,12 @@ def tap_warnings(
         if tap.name in true and (off := _displacement(tap, true[tap.name], size)) * FACE / size > DISPLACED:
             texts.append(
                 f"a plain resize puts its cells up to {off:.1f} pixels from where they look: "
-                "registration receptive puts them right"
+                "registration receptive moves them to the centres of their fields"
             )
         if tap.name in sums:
             texts.append(
-                "the output of a residual block is negative where its parts disagree, and signed activations "
-                "let that cancel what the gradient finds: use activation positive, or a tap inside the block"
+                "it is the sum behind a shortcut, whose negative part cancels, with signed activations, what "
+                "the gradient finds: use activation positive, or a tap inside the block"
             )
         found[tap.name] = tuple(texts)
     return found

@@ -39,5 +39,5 @@ def preset(name: str) -> Preset:
         RequestError: there is none.
     """
     if name not in PRESETS:
-        raise RequestError(f"--preset must be one of {', '.join(PRESETS)}, got {name!r}")
+        raise RequestError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
     return PRESETS[name]

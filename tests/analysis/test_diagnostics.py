@@ -21,6 +21,12 @@ def go(faces, out, **options):
 
 def test_the_paper_s_own_way_is_warned_of_before_the_run_and_in_the_table(faces, tmp_path):
     notes, rows = go(faces, tmp_path / "paper")
+    *rows, fused = rows
+    assert fused == {
+        "model": "demo",
+        "map": "fused",
+        "warning": "it is the mean over taps with warnings too: layer3.0",
+    }
     assert {(row["model"], row["map"]) for row in rows} == {("demo", "layer3.0")}
     assert len(rows) == 3  # coarse, displaced, a sum
     assert sorted(f"demo layer3.0: {row['warning']}" for row in rows) == sorted(notes)
@@ -32,5 +38,6 @@ def test_the_paper_s_own_way_is_warned_of_before_the_run_and_in_the_table(faces,
 
 def test_true_centres_and_positive_activations_leave_the_grid_s_coarseness(faces, tmp_path):
     notes, rows = go(faces, tmp_path / "right", registration="receptive", activation="positive")
-    assert len(rows) == len(notes) == 1
+    assert [row["map"] for row in rows] == ["layer3.0", "fused"]
+    assert len(notes) == 1
     assert "16x16 pixels" in rows[0]["warning"]

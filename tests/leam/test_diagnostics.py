@@ -14,7 +14,7 @@ def reasons(
 ) -> dict[str, set[str]]:
     """Tap -> the first words that tell the reasons apart."""
     found = tap_warnings(model, select_taps(model, layers), activation=activation, registration=registration)
-    keys = {"cell covers": "coarse", "plain resize": "displaced", "residual block": "sum"}
+    keys = {"cell covers": "coarse", "plain resize": "displaced", "behind a shortcut": "sum"}
     return {
         tap: {name for text in texts for words, name in keys.items() if words in text}
         for tap, texts in found.items()

@@ -6,40 +6,54 @@ region; those of an untrained model and of models of other regions, on the same 
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from importlib import import_module, metadata
+from importlib import metadata
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import torch
 
+import leamfast
+import leamfast_kernels
 from leamfast.errors import RequestError
+from leamfast.models.face_model import FaceModel
 from leamfast.models.loading import load_model
 from leamfast.models.weights import file_sha256
 from leamfast.store.atomic import write_atomically
 from leamfast_bench.recognition import same_different_auc, true_accept_rate
 from leamfast_bench.registry import Benchmark, Options
-from leamfast_bench.truth.methods import ALL_VARIANTS, Maps, Query, Variant, leam_maps, residual_taps
+from leamfast_bench.truth.methods import (
+    ALL_VARIANTS,
+    FAITHFUL,
+    PAPER,
+    Maps,
+    Method,
+    Query,
+    Variant,
+    leam_maps,
+    residual_taps,
+)
 from leamfast_bench.truth.models import PlantedModel, find_models
-from leamfast_bench.truth.peers import PEERS, missing, user_method
-from leamfast_bench.truth.planted import planted_set
+from leamfast_bench.truth.peers import PACKAGES, PRIORS, missing, user_method
+from leamfast_bench.truth.planted import PlantedSet, planted_set
 from leamfast_bench.truth.scores import CURVE, PERCENTS
-from leamfast_bench.truth.scoring import Score, make_query, score_maps
+from leamfast_bench.truth.scoring import make_query, score_maps
 from leamfast_bench.truth.tables import checks, tables
 
-__all__ = ["BENCHMARK", "Form", "LEARNT", "score_model"]
+__all__ = ["BENCHMARK", "FULL", "LEARNT", "SMALL", "Form", "score_method", "score_model"]
 
 # What scores depend on, besides models and settings.
-PACKAGES = ("leamfast.leam", "leamfast.models", "leamfast.datasets.synthetic", "leamfast_kernels")
-ROOMS = ("benchmark", "methods", "models", "peers", "planted", "scores", "scoring")
+LIBRARIES = ("analysis", "datasets", "faces", "leam", "models")
+ROOMS = ("recognition.py", *(f"truth/{name}.py" for name in ("benchmark", "methods", "models", "peers")))
+ROOMS += tuple(f"truth/{name}.py" for name in ("planted", "scores", "scoring"))
+VERSIONS = ("torch", "numpy", "opencv-python", "grad-cam", "captum")
 LEARNT = 0.95  # AUC on unseen people below which a model did not learn what was planted
-PAPER = Variant("loss", "signed", "resize")
-FAITHFUL = Variant("similarity", "positive", "receptive")
+PRESETS = (PAPER, FAITHFUL)
 
 
 @dataclass(frozen=True)
@@ -48,11 +62,10 @@ class Form:
 
     Attributes:
         people, images: unseen people and pictures of each.
-        draws: of the shifted control.
-        variants: of LEAM, on the model itself.
-        free_variants: on a free model.
-        control_variants: on the untrained and the cross-planted models.
-        peers: methods of others.
+        draws: of the moved supports, for the presets, the peers and the priors.
+        variants: of LEAM beside the presets, on a plain model.
+        free_variants: the same on a free model.
+        packages: of peers.
     """
 
     people: int
@@ -60,24 +73,22 @@ class Form:
     draws: int
     variants: tuple[Variant, ...]
     free_variants: tuple[Variant, ...]
-    control_variants: tuple[Variant, ...]
-    peers: tuple[str, ...]
+    packages: tuple[str, ...]
 
 
-MEAN_VARIANTS = tuple(variant for variant in ALL_VARIANTS if variant.references == "mean")
-PRESETS = (PAPER, FAITHFUL)
-FULL = Form(24, 3, 1, ALL_VARIANTS, MEAN_VARIANTS, PRESETS, tuple(PEERS))
-SMALL = Form(10, 3, 1, PRESETS, PRESETS, PRESETS, tuple(PEERS))
+OTHERS = tuple(variant for variant in ALL_VARIANTS if variant not in PRESETS)
+FULL = Form(24, 3, 3, OTHERS, (), tuple(PACKAGES))
+SMALL = Form(10, 3, 1, (), (), tuple(PACKAGES))
 
 
 def run(options: Options) -> dict[str, Any]:
     """Scores of all planted models; those that lie in the folder already are kept."""
     form = SMALL if options.small else FULL
     models = find_models(options.folder)
-    left_out = {peer: reason for peer in form.peers if (reason := missing(peer))}
+    left_out = {package: reason for package in form.packages if (reason := missing(package))}
     for reason in left_out.values():
         options.note(f"left out of the comparison: {reason}")
-    form = replace(form, peers=tuple(peer for peer in form.peers if peer not in left_out))
+    form = replace(form, packages=tuple(package for package in form.packages if package not in left_out))
     if options.method is not None:
         user_method(options.method, options.trust_code)  # what is wrong with it is said before hours of work
     asked = replace(options, note=print)  # what hears of progress need not travel to other processes
@@ -124,25 +135,25 @@ def _pool(workers: int) -> Iterator[Callable]:
 
 
 def _scored(task: _Task) -> tuple[dict[str, Any], bool]:
-    """Scores of a model, and whether they had been there."""
-    options = task.options
+    """Scores of a model, and whether they had been there; a user's method is scored on top of them."""
+    options, cache = task.options, _cache(task)
     torch.set_num_threads(options.threads)
-    own = None if options.method is None else user_method(options.method, options.trust_code)
-    cache = None if own is not None else _cache(task)
-    if cache is not None and cache.is_file():
-        return json.loads(cache.read_text()), True
-    result = score_model(task.model, task.cross, task.form, options.device, own)
-    if cache is not None:
-        write_atomically(cache, json.dumps(result, allow_nan=False).encode())
-    return result, False
+    torch.backends.cudnn.allow_tf32 = False
+    kept = cache is not None and cache.is_file()
+    if cache is not None and kept:
+        result = json.loads(cache.read_text())
+    else:
+        result = score_model(task.model, task.cross, task.form, options.device)
+        if cache is not None:
+            write_atomically(cache, json.dumps(result, allow_nan=False).encode())
+    if options.method is not None and not result["unreported"]:
+        own = user_method(options.method, options.trust_code)
+        result["scores"] += score_method(task.model, own, task.form, options.device)
+    return result, kept
 
 
 def score_model(
-    model: PlantedModel,
-    cross: tuple[PlantedModel, ...],
-    form: Form,
-    device: str = "cpu",
-    own: Any = None,
+    model: PlantedModel, cross: tuple[PlantedModel, ...], form: Form, device: str = "cpu"
 ) -> dict[str, Any]:
     """All scores of one planted model; none where it did not learn or its set is not what it says.
 
@@ -151,12 +162,13 @@ def score_model(
         cross: models of other regions, asked about the same pictures.
         form: how much is scored.
         device: where models compute.
-        own: a method of the user's.
     """
-    about = {
+    about: dict[str, Any] = {
         "region": model.region,
         "kind": model.kind,
         "seed": model.seed,
+        "weights": file_sha256(model.weights),
+        "header": dict(model.header),
         "people": form.people,
         "images": form.people * form.images,
         "scores": [],
@@ -175,33 +187,49 @@ def score_model(
             "unreported": f"AUC {auc:.3f} on unseen people is below {LEARNT}: this model did not learn "
             f"to tell people apart by their {model.region}, so its maps cannot be judged"
         }
-    variants = form.free_variants if model.kind == "free" else form.variants
-    methods = [partial(_leam, variants=variants), *(PEERS[name] for name in form.peers)]
-    if own is not None:
-        methods.append(own)
-    scores = [_row("own", score) for score in score_maps(query, planted, methods, form.draws)]
-    for name, control in _controls(model, cross, device):
-        asked = make_query(control, planted)
-        leam = partial(_leam, variants=form.control_variants)
-        scores += [_row(name, score) for score in score_maps(asked, planted, [leam])]
+    peers = [PACKAGES[name] for name in form.packages]
+    presets = partial(_leam, variants=PRESETS)
+    others = partial(_leam, variants=form.free_variants if model.kind == "free" else form.variants)
+    scores = _rows("own", query, planted, [presets, *peers, *PRIORS.values()], form.draws)
+    scores += _rows("own", query, planted, [others], 0)
+    controls = [("untrained", _untrained(model, device), [presets, *peers])]
+    controls += [(other.region, other.load(device), [presets]) for other in cross]
+    for name, network, methods in controls:
+        try:
+            scores += _rows(name, make_query(network, planted), planted, methods)
+        except RequestError as exc:  # such as two pictures that are one to this network
+            scores.append({"model": name, "method": "", "map": "", "unreported": str(exc)})
     return about | {"scores": scores}
 
 
-def _controls(model: PlantedModel, cross: tuple[PlantedModel, ...], device: str) -> Iterator[tuple[str, Any]]:
-    yield "untrained", load_model(f"demo=random:{model.seed}", device=device)
-    for other in cross:
-        yield other.region, other.load(device)
+def score_method(
+    model: PlantedModel, method: Method, form: Form, device: str = "cpu"
+) -> list[dict[str, Any]]:
+    """Scores of one more method on a planted model, and on an untrained one."""
+    planted = planted_set(model.generator(), form.people, form.images)
+    scores = _rows("own", make_query(model.load(device), planted), planted, [method], form.draws)
+    untrained = make_query(_untrained(model, device), planted)
+    return scores + _rows("untrained", untrained, planted, [method])
+
+
+def _untrained(model: PlantedModel, device: str) -> FaceModel:
+    return load_model(f"demo=random:{model.seed}", device=device)
 
 
 def _leam(query: Query, variants: tuple[Variant, ...]) -> Iterator[Maps]:
     return leam_maps(query, variants, residual_taps(query.model))
 
 
-def _row(model: str, score: Score) -> dict[str, Any]:
-    """A score without the fields that it has not."""
-    row = {name: _rounded(value) for name, value in asdict(score).items()}
-    kept = {name: value for name, value in row.items() if name == "map" or value not in ("", None, [], {})}
-    return {"model": model} | kept
+def _rows(
+    name: str, query: Query, planted: PlantedSet, methods: Sequence[Method], draws: int | None = None
+) -> list[dict[str, Any]]:
+    """Scores of methods on a model, each without the fields that it has not."""
+    rows = []
+    for score in score_maps(query, planted, methods, draws):
+        row = {field: _rounded(value) for field, value in asdict(score).items()}
+        kept = {field: v for field, v in row.items() if field == "map" or v not in ("", None, [], {})}
+        rows.append({"model": name} | kept)
+    return rows
 
 
 def _rounded(value: Any) -> Any:
@@ -219,12 +247,14 @@ def _cache(task: _Task) -> Path | None:
     options, models = task.options, (task.model, *task.cross)
     if options.folder is None:
         return None
-    parts = [str(task.form), options.device, str(options.threads), torch.__version__]
+    parts = [str(task.form), options.device, str(options.threads), torch.backends.cpu.get_cpu_capability()]
     parts += [file_sha256(model.weights) for model in models]
-    parts += [_version(package) for package in ("numpy", "grad-cam", "captum")]
-    folders = [Path(str(import_module(package).__file__)).parent for package in PACKAGES]
-    parts += [path.read_text() for folder in folders for path in sorted(folder.rglob("*.py"))]
-    parts += [(Path(__file__).parent / f"{room}.py").read_text() for room in ROOMS]
+    parts += [_version(package) for package in VERSIONS]
+    bench, library = Path(__file__).parents[1], Path(str(leamfast.__file__)).parent
+    kernels = Path(str(leamfast_kernels.__file__)).parent
+    folders = (kernels, *(library / name for name in LIBRARIES))
+    sources = [path for folder in folders for path in folder.rglob("*.py")]
+    parts += [path.read_text() for path in [*sorted(sources), *(bench / room for room in ROOMS)]]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     return options.folder / f"{task.model.name}.{digest}.scores.json"
 

@@ -15,8 +15,7 @@ from leamfast.leam.registration import Centres
 from leamfast.models.face_model import FaceModel
 from leamfast.models.loading import load_model
 from leamfast.report.overlays import lay_over
-from leamfast_bench.truth.benchmark import FAITHFUL, PAPER
-from leamfast_bench.truth.methods import leam_maps, residual_taps
+from leamfast_bench.truth.methods import FAITHFUL, PAPER, leam_maps, residual_taps
 from leamfast_bench.truth.models import find_models
 from leamfast_bench.truth.planted import PlantedSet, planted_set
 from leamfast_bench.truth.scoring import make_query

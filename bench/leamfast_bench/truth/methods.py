@@ -4,19 +4,30 @@ A method turns images and references into maps; it sees neither masks nor people
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import product
 
 import torch
 from torch import Tensor
 
-from leamfast.leam import ACTIVATIONS, LEAM, POLICIES, REGISTRATIONS, TARGETS, fuse, normalise
+from leamfast.leam import ACTIVATIONS, LEAM, POLICIES, PRESETS, REGISTRATIONS, TARGETS, fuse, normalise
 from leamfast.leam.registration import Centres
 from leamfast.leam.stored import to_stored
 from leamfast.models.face_model import FaceModel
 from leamfast.models.layers import Layer
 
-__all__ = ["ALL_VARIANTS", "Maps", "Query", "Variant", "leam_maps", "tap_kind"]
+__all__ = [
+    "ALL_VARIANTS",
+    "FAITHFUL",
+    "PAPER",
+    "Maps",
+    "Method",
+    "Query",
+    "Variant",
+    "leam_maps",
+    "residual_taps",
+    "tap_kind",
+]
 
 BATCH = 32
 
@@ -79,6 +90,7 @@ class Variant:
         return f"LEAM {self.target} {self.activation} {self.registration} {self.references}"
 
 
+PAPER, FAITHFUL = (Variant(**asdict(PRESETS[name])) for name in ("paper", "faithful"))
 ALL_VARIANTS = tuple(
     Variant(*choice)
     for choice in (
@@ -90,22 +102,22 @@ ALL_VARIANTS = tuple(
 """Every combination for `mean` references; the other policies for a few."""
 
 
-def tap_kind(layer: Layer, first: bool) -> str:
-    """What a tap is, for a residual network: stem, convolution, activation or block."""
-    if first:
+def tap_kind(layer: Layer) -> str:
+    """What a tap is, in a residual network with stages `layer1` to `layer4`."""
+    if not layer.name.startswith("layer"):
         return "stem"
     return {"Conv2d": "convolution", "PReLU": "activation", "ReLU": "activation"}.get(layer.kind, "block")
 
 
 def residual_taps(model: FaceModel) -> tuple[Layer, ...]:
-    """Stem, convolutions and activations of the blocks, and the blocks' own outputs."""
+    """Convolution and activation of the stem and of the blocks, and the blocks' own outputs."""
     kinds = ("Conv2d", "PReLU", "ReLU", "Block")
     return tuple(tap for tap in model.taps() if tap.kind in kinds and "downsample" not in tap.name)
 
 
 def leam_maps(query: Query, variants: Sequence[Variant], taps: Sequence[Layer]) -> Iterator[Maps]:
     """Maps of all taps, and fused over the convolutions and over the activations of blocks."""
-    kinds = {tap.name: tap_kind(tap, first=i == 0) for i, tap in enumerate(taps)}
+    kinds = {tap.name: tap_kind(tap) for tap in taps}
     cells = {tap.name: tap.height for tap in taps}
     size = query.model.preprocessing.size
     placed = LEAM(query.model, [tap.name for tap in taps], registration="receptive").centres

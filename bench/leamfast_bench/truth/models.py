@@ -28,12 +28,14 @@ class PlantedModel:
         kind: plain, or free: all other regions drawn anew for every picture.
         seed: of its data and weights.
         weights: its file.
+        header: what else the file says: its recipe, and how well it knew people it had not seen.
     """
 
     region: str
     kind: str
     seed: int
     weights: Path
+    header: tuple[tuple[str, str], ...] = ()
 
     @property
     def name(self) -> str:
@@ -64,7 +66,7 @@ def find_models(folder: Path | None) -> tuple[PlantedModel, ...]:
     Raises:
         RequestError: there is none, or a file does not say what it was trained on.
     """
-    found = sorted(
+    found: list[PlantedModel] = sorted(
         _models(folder or SHIPPED), key=lambda m: (REGIONS.index(m.region), m.kind != "plain", m.seed)
     )
     if not any(model.region != "all" for model in found):
@@ -72,6 +74,9 @@ def find_models(folder: Path | None) -> tuple[PlantedModel, ...]:
             f"{folder} holds no planted model: train them with "
             f"`python -m leamfast_bench.truth.train --out {folder}`"
         )
+    names = [model.name for model in found]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise RequestError(f"{folder} holds more than one file of {twice}: remove the others")
     return tuple(found)
 
 
@@ -86,7 +91,8 @@ def _models(folder: Path) -> Iterator[PlantedModel]:
             raise RequestError(f"{path} does not say what it was trained on: its header lacks {lacking[0]}")
         if not said["seed"].isdecimal():
             raise RequestError(f"{path} says seed {said['seed']!r}, which is no whole number")
-        model = PlantedModel(said["region"], said["kind"], int(said["seed"]), path)
+        header = tuple(sorted(said.items()))
+        model = PlantedModel(said["region"], said["kind"], int(said["seed"]), path, header)
         if model.region not in REGIONS or model.kind not in KINDS:
             raise RequestError(
                 f"{path} says region {model.region!r} and kind {model.kind!r}, which there are not"

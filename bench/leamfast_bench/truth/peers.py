@@ -5,20 +5,21 @@ gets them.
 """
 
 import importlib
-import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from leamfast.errors import RequestError
-from leamfast_bench.truth.methods import BATCH, Maps, Method, Query
+from leamfast_bench.truth.methods import BATCH, Maps, Method, Query, residual_taps, tap_kind
 
-__all__ = ["PEERS", "centre_prior", "missing", "random_maps", "user_method"]
+__all__ = ["CAM_TAPS", "PACKAGES", "PRIORS", "missing", "user_method"]
 
 CAM_TAPS = ("layer2.0.prelu", "layer3.0.prelu", "layer3.0", "layer4.0")
 GRADIENT_STEPS = 16
@@ -48,10 +49,10 @@ def grad_cam_package(query: Query) -> Iterator[Maps]:
     query.model.network.requires_grad_(True)  # the package needs a graph from the parameters on
     try:
         for name, method in (("LayerCAM (grad-cam)", LayerCAM), ("Grad-CAM (grad-cam)", GradCAM)):
-            for tap in CAM_TAPS:
-                with method(query.model.network, [modules[tap]]) as cam:
+            for tap in (tap for tap in residual_taps(query.model) if tap.name in CAM_TAPS):
+                with method(query.model.network, [modules[tap.name]]) as cam:
                     maps = torch.cat([_cam(cam, query, start) for start in _starts(query)])
-                yield _whole(name, maps, tap, "activation" if "prelu" in tap else "block")
+                yield replace(_whole(name, maps, tap.name, tap_kind(tap)), cells=tap.height)
     finally:
         query.model.network.requires_grad_(False)
 
@@ -116,6 +117,15 @@ def centre_prior(query: Query) -> Iterator[Maps]:
     yield _whole("centre prior", bump.expand(len(query.images), -1, -1).to(query.images.device))
 
 
+def edges(query: Query) -> Iterator[Maps]:
+    """Blurred edges of the picture itself: no model at all."""
+    grey = query.images.mean(dim=1, keepdim=True)
+    sobel = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]], device=grey.device)
+    kernels = torch.stack([sobel, sobel.T])[:, None]
+    strength = functional.conv2d(functional.pad(grey, (1, 1, 1, 1), "replicate"), kernels).norm(dim=1)
+    yield _whole("edges", functional.avg_pool2d(strength[:, None], 5, 1, 2)[:, 0])
+
+
 def random_maps(query: Query) -> Iterator[Maps]:
     """Random pixels, seeded by row: no model at all."""
     size = query.images.shape[-1]
@@ -130,24 +140,23 @@ def _starts(query: Query) -> range:
     return range(0, len(query.images), BATCH)
 
 
-PEERS: dict[str, Method] = {
-    "pytorch_grad_cam": grad_cam_package,
-    "captum": captum_package,
-    "centre prior": centre_prior,
-    "random": random_maps,
-}
-"""Name (of the package that a method needs, where it needs one) -> method."""
+PACKAGES: dict[str, Method] = {"pytorch_grad_cam": grad_cam_package, "captum": captum_package}
+"""Package -> the methods that it brings."""
+
+PRIORS: dict[str, Method] = {"centre prior": centre_prior, "edges": edges, "random": random_maps}
+"""What needs no model, which a map must beat."""
 
 
-def missing(peer: str) -> str:
-    """Why a peer cannot be asked here, or nothing."""
-    package = PACKAGES.get(peer)
-    if package is None or importlib.util.find_spec(peer) is not None:
-        return ""
-    return f"{peer} is not installed: pip install {package}"
-
-
-PACKAGES = {"pytorch_grad_cam": "grad-cam", "captum": "captum"}
+def missing(package: str) -> str:
+    """Why a package's methods cannot be had here, or nothing."""
+    try:
+        importlib.import_module(package)
+    except ImportError as exc:
+        return (
+            f"{package} cannot be imported ({exc}): pip install 'leamfast[bench]', and grad-cam with "
+            "--no-deps, because it would bring an OpenCV that overwrites the one that is there"
+        )
+    return ""
 
 
 def user_method(spec: str, trust_code: bool) -> Method:
@@ -168,14 +177,19 @@ def user_method(spec: str, trust_code: bool) -> Method:
         sys.path.insert(0, str(Path.cwd()))  # the user's module lies where the command is run
     try:
         function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as exc:
-        raise RequestError(f"--method {spec} cannot be had: {exc}") from exc
+    except Exception as exc:  # it is the user's code: whatever it raises is said, with its cause
+        raise RequestError(f"--method {spec} cannot be had: {type(exc).__name__}: {exc}") from exc
 
     def method(query: Query) -> Iterator[Maps]:
-        made = function(query.model, query.images, query.mean)
+        try:
+            made = function(query.model, query.images, query.mean)
+        except Exception as exc:
+            raise RequestError(f"--method {spec} failed: {type(exc).__name__}: {exc}") from exc
         for label, maps in (made if isinstance(made, Mapping) else {"": made}).items():
             if not isinstance(maps, Tensor) or maps.ndim != 3 or len(maps) != len(query.images):
                 raise RequestError(f"--method {spec} must return tensors of shape (N, h, w)")
+            if not maps.isfinite().all():
+                raise RequestError(f"--method {spec} must return finite maps, got NaN or infinity")
             yield _whole(spec, maps.detach().float(), label)
 
     return method

@@ -3,6 +3,7 @@
 All scores are one number a picture; tables average them over pictures, with intervals over people.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,13 +29,16 @@ class Localisation:
     """Where N maps point.
 
     Attributes:
-        shares: fraction of each support in each class, (N, percents, 19); NaN for an empty support.
+        shares: fraction of round(p / 100 * H * W) pixels that lie in the support and in each class,
+            (N, percents, 19): pixels that a support lacks count as missing the region.
+        empty: whether the map is zero everywhere, (N,).
         hit: whether the largest pixel lies in the planted region (pointing game, without a margin), (N,).
         recall: fraction of the planted region that the largest p percent of all pixels cover, (N, curve).
         area: probability that a pixel of the region outranks one outside it, ties one half, (N,).
     """
 
     shares: NDArray[np.float32]
+    empty: NDArray[np.bool_]
     hit: NDArray[np.float64]
     recall: NDArray[np.float64]
     area: NDArray[np.float64]
@@ -47,10 +51,12 @@ class Drops:
     Attributes:
         own: with the map's own support, (N,).
         shifted: with the same support moved round the picture at random, mean over draws, (N,).
+        on_face: with it moved so that its middle lies at random on the face, mean over draws, (N,).
     """
 
     own: NDArray[np.float64]
     shifted: NDArray[np.float64]
+    on_face: NDArray[np.float64]
 
 
 def localisation(maps: Tensor, labels: Tensor, inside: Tensor, centres: Centres | None) -> Localisation:
@@ -59,7 +65,9 @@ def localisation(maps: Tensor, labels: Tensor, inside: Tensor, centres: Centres 
     Reference: pointing game, Zhang et al., Top-down neural attention by excitation backprop, 2018.
     """
     size = labels.shape[-1]
-    shares, _ = region_share(maps, labels, PERCENTS, size, centres, classes=len(REGIONS))
+    shares, sizes = region_share(maps, labels, PERCENTS, size, centres, classes=len(REGIONS))
+    full = torch.tensor([round(percent / 100 * size * size) for percent in PERCENTS], device=maps.device)
+    shares = torch.where(sizes[..., None] > 0, shares * (sizes / full)[..., None], 0)
     pixels = upsample(maps, size, centres).flatten(1)
     flat = inside.flatten(1)
     top = pixels.argmax(dim=1, keepdim=True)
@@ -68,6 +76,7 @@ def localisation(maps: Tensor, labels: Tensor, inside: Tensor, centres: Centres 
     covered = (masks & flat[:, None]).sum(dim=2).double() / flat.sum(dim=1, keepdim=True).clamp_min(1)
     return Localisation(
         shares.cpu().numpy(),
+        (sizes[:, -1] == 0).cpu().numpy(),
         hit.double().cpu().numpy(),
         covered.cpu().numpy(),
         pixel_auc(pixels, flat).cpu().numpy(),
@@ -108,10 +117,12 @@ def drops(
     before: NDArray[np.float64],
     maps: Tensor,
     centres: Centres | None,
+    *,
+    rows: NDArray[np.int64],
+    faces: NDArray[np.bool_],
     draws: int,
-    seed: int = 0,
 ) -> Drops:
-    """Cosine with the reference before and after the support at 1% is black, and the shifted one.
+    """Fall of the cosine with the reference when the support at 1% is black, and moved ones.
 
     Args:
         model: the model.
@@ -120,26 +131,47 @@ def drops(
         before: cosine of the images as they are, (N,).
         maps: (N, h, w).
         centres: where their cells lie.
-        draws: of the shift, by picture.
-        seed: of the shifts; together with the row it decides them.
+        rows: number of each picture, which decides its moves: the same for every map of it, (N,).
+        faces: where the face is, (N, H, W).
+        draws: of each control; 0 leaves them out (NaN).
     """
     size = images.shape[1]
     masks = support(maps, [DROP_PERCENT], size, centres)[:, 0].cpu().numpy()
-    shifts = [_shifts(len(images), size, draws, seed)[:, i] for i in range(draws)]
-    moved = [
-        np.stack([np.roll(mask, shift, (0, 1)) for mask, shift in zip(masks, by, strict=True)])
-        for by in shifts
-    ]
-    own, *others = (
-        before - cosines(model, np.where(mask[..., None], 0, images).astype(np.uint8), references)
-        for mask in (masks, *moved)
-    )
-    return Drops(own, np.mean(others, axis=0))
+
+    def fall(moved: NDArray[np.bool_]) -> NDArray[np.float64]:
+        return before - cosines(model, np.where(moved[..., None], 0, images).astype(np.uint8), references)
+
+    controls = []
+    for mover in (_anywhere, _onto_face):
+        falls = []
+        for draw in range(draws):
+            each = zip(masks, faces, rows, strict=True)
+            falls.append(fall(_moved(masks, [mover(mask, face, row, draw) for mask, face, row in each])))
+        controls.append(np.mean(falls, axis=0) if falls else np.full(len(images), np.nan))
+    return Drops(fall(masks), *controls)
 
 
-def _shifts(rows: int, size: int, draws: int, seed: int) -> NDArray[np.int64]:
-    """Rows and columns by which masks move, (rows, draws, 2); the same for every map of a row."""
-    return np.stack([np.random.default_rng([seed, row]).integers(1, size, (draws, 2)) for row in range(rows)])
+Move = tuple[int, int]
+
+
+def _moved(masks: NDArray[np.bool_], moves: Sequence[Move]) -> NDArray[np.bool_]:
+    return np.stack([np.roll(mask, move, (0, 1)) for mask, move in zip(masks, moves, strict=True)])
+
+
+def _anywhere(mask: NDArray[np.bool_], face: NDArray[np.bool_], row: int, draw: int) -> Move:
+    """A move round the picture."""
+    down, across = np.random.default_rng([0, row, draw]).integers(1, len(mask), 2)
+    return int(down), int(across)
+
+
+def _onto_face(mask: NDArray[np.bool_], face: NDArray[np.bool_], row: int, draw: int) -> Move:
+    """A move of the support's middle to a pixel of the face."""
+    if not mask.any():
+        return 0, 0
+    places = np.argwhere(face)
+    goal = places[np.random.default_rng([1, row, draw]).integers(len(places))]
+    down, across = goal - np.argwhere(mask).mean(axis=0).round().astype(int)
+    return int(down), int(across)
 
 
 def cosines(model: FaceModel, images: NDArray[np.uint8], references: Tensor) -> NDArray[np.float64]:

@@ -37,7 +37,7 @@ class Score:
         area: probability that a pixel of the region outranks one elsewhere.
         empty: fraction of the maps that are zero everywhere; their supports count as missing the region.
         drop, drop_low, drop_high: fall of the cosine with the top 1% black, and its interval.
-        shifted: the same with the support moved at random.
+        shifted, on_face: the same with the support moved round the picture, and over the face.
         n: images.
         unreported: why there are no scores, or empty.
     """
@@ -58,6 +58,7 @@ class Score:
     drop_low: float | None = None
     drop_high: float | None = None
     shifted: float | None = None
+    on_face: float | None = None
     n: int = 0
     unreported: str = ""
 
@@ -76,7 +77,7 @@ def make_query(model: FaceModel, planted: PlantedSet) -> Query:
 def too_small(planted: PlantedSet, maps: Maps) -> str:
     """Why a grid cannot show the planted region, or nothing: its smallest part must cover a cell."""
     size = planted.labels.shape[-1]
-    (_, dy), (_, dx) = maps.centres or ((0, size / maps.maps.shape[-2]), (0, size / maps.maps.shape[-1]))
+    (_, dy), (_, dx) = maps.centres or ((0, size / maps.cells), (0, size / maps.cells))
     pixels = planted.areas[list(planted.classes)].min() * size * size
     if pixels >= dy * dx:
         return ""
@@ -84,7 +85,7 @@ def too_small(planted: PlantedSet, maps: Maps) -> str:
 
 
 def score_maps(
-    query: Query, planted: PlantedSet, methods: Iterable[Method], draws: int = 0
+    query: Query, planted: PlantedSet, methods: Iterable[Method], draws: int | None = None
 ) -> Iterator[Score]:
     """Scores of every map of every method.
 
@@ -92,7 +93,7 @@ def score_maps(
         query: the planted set as a model sees it.
         planted: pictures and truth.
         methods: see `methods` and `peers`.
-        draws: of the shifted control; 0 leaves occlusion out.
+        draws: of the moved supports, beside the drop; None leaves occlusion out.
     """
     device = query.images.device
     before = cosines(query.model, planted.images, query.mean)
@@ -113,20 +114,19 @@ def _score(
     labels: Tensor,
     inside: Tensor,
     before: np.ndarray,
-    draws: int,
+    draws: int | None,
 ) -> Score:
     rows = maps.rows.numpy()
     maps = replace(maps, maps=maps.maps.to(labels.device))
     people = planted.people[rows]
     found = localisation(maps.maps, labels[maps.rows], inside[maps.rows], maps.centres)
-    empty = np.isnan(found.shares[:, 0]).any(axis=1)
-    shares = np.nan_to_num(found.shares.astype(np.float64))
+    shares = found.shares.astype(np.float64)
     areas = planted.areas
     own = shares[:, :, list(planted.classes)].sum(axis=2) / areas[list(planted.classes)].sum()
     over, low, high, _ = mean_interval(own, people)
     at = PERCENTS.index(RANKED_AT)
     dropped = {}
-    if draws:
+    if draws is not None:
         fall = drops(
             query.model,
             planted.images[rows],
@@ -134,15 +134,14 @@ def _score(
             before[rows],
             maps.maps,
             maps.centres,
-            draws,
+            rows=rows,
+            faces=planted.faces[rows],
+            draws=draws,
         )
         mean, drop_low, drop_high, _ = mean_interval(fall.own[:, None], people)
-        dropped = {
-            "drop": float(mean[0]),
-            "drop_low": float(drop_low[0]),
-            "drop_high": float(drop_high[0]),
-            "shifted": float(fall.shifted.mean()),
-        }
+        dropped = {"drop": mean[0], "drop_low": drop_low[0], "drop_high": drop_high[0]}
+        if draws:
+            dropped |= {"shifted": fall.shifted.mean(), "on_face": fall.on_face.mean()}
     return Score(
         method=maps.method,
         map=maps.map,
@@ -155,9 +154,9 @@ def _score(
         pointing=float(found.hit.mean()),
         recall=tuple(float(value) for value in found.recall.mean(axis=0)),
         area=float(found.area.mean()),
-        empty=float(empty.mean()),
+        empty=float(found.empty.mean()),
         n=len(rows),
-        **dropped,
+        **{name: float(value) for name, value in dropped.items()},
     )
 
 

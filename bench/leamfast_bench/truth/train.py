@@ -15,10 +15,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from leamfast.errors import RequestError
 from leamfast.models.demo import DEMO_ARCHITECTURE
+from leamfast.models.weights import file_sha256
 from leamfast_bench.recognition import same_different_auc, true_accept_rate
 from leamfast_bench.training import UNSEEN, Recipe, embed, render_people, train
 from leamfast_bench.truth.models import KINDS, REGIONS, model_file
@@ -50,14 +52,16 @@ def train_model(folder: Path, region: str, kind: str, recipe: Recipe) -> str:
     cv2.setNumThreads(1)
     torch.use_deterministic_algorithms(True)
     out = folder / model_file(region, kind, recipe.seed)
-    if out.is_file():
-        return f"{out.name} is there"
     start = None
     if kind == "free":
         plain = folder / model_file(region, "plain", recipe.seed)
         if not plain.is_file():
             raise RequestError(f"{plain} must be there before {out.name}: it starts from those weights")
         start = {name: tensor.float() for name, tensor in load_file(plain).items()}
+        recipe = replace(recipe, start=file_sha256(plain))
+    if out.is_file():
+        _check_recipe(out, recipe)
+        return f"{out.name} is there"
     network = train(recipe, start, checkpoint=out.with_suffix(".epoch"))
     weights = {
         name: tensor.half().contiguous() if tensor.ndim > 1 else tensor
@@ -82,6 +86,18 @@ def train_model(folder: Path, region: str, kind: str, recipe: Recipe) -> str:
     return f"{out.name}  " + "  ".join(f"{key} {value:.5f}" for key, value in measured.items())
 
 
+def _check_recipe(out: Path, recipe: Recipe) -> None:
+    """Raise a RequestError where the model that is there was made otherwise."""
+    with safe_open(out, "pt") as file:
+        said = file.metadata() or {}
+    for key, wanted in asdict(recipe).items():
+        if said.get(key, "") != str(wanted):
+            raise RequestError(
+                f"{out} was trained with {key} {said.get(key, '')!r} where {str(wanted)!r} is asked: "
+                "remove it, or name another --out"
+            )
+
+
 def main() -> None:
     """Train what is asked and not there yet; plain models before free ones."""
     parser = argparse.ArgumentParser(
@@ -98,6 +114,8 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     fewer = {name: getattr(arguments, name) for name in ("people", "images", "epochs")}
     fewer = {name: value for name, value in fewer.items() if value is not None}
+    if arguments.jobs < 1 or not all(seed.isdecimal() for seed in arguments.seeds.split(",")):
+        parser.error("--jobs must be 1 or more and --seeds whole numbers separated by commas")
     regions, seeds = arguments.regions.split(","), [int(seed) for seed in arguments.seeds.split(",")]
     if unknown := set(regions) - set(REGIONS):
         parser.error(f"--regions must be among {', '.join(REGIONS)}, got {', '.join(sorted(unknown))}")
