@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from leamfast.errors import RequestError
 
-__all__ = ["file_sha256", "mismatch", "read_state_dict", "state_sha256"]
+__all__ = ["file_sha256", "mismatch", "read_state_dict", "state_sha256", "tensors_sha256"]
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 PREFIXES = ("module.", "model.")
@@ -70,8 +70,13 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 def state_sha256(network: nn.Module) -> str:
     """Hex SHA-256 over the names and values of a network's state."""
+    return tensors_sha256(network.state_dict())
+
+
+def tensors_sha256(state: Mapping[str, Tensor]) -> str:
+    """Hex SHA-256 over names and values, whatever the file that they came from."""
     total = hashlib.sha256()
-    for key, tensor in network.state_dict().items():
+    for key, tensor in state.items():
         total.update(f"{key}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
         total.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()

@@ -13,12 +13,16 @@ from leamfast.datasets.synthetic import FaceGenerator
 from leamfast.faces.regions import REGIONS, region_index
 from leamfast.models.demo import DEMO_ARCHITECTURE, DEMO_SIZE, DEMO_WEIGHTS, demo_network
 from leamfast_bench.truth import models
-from leamfast_bench.truth.benchmark import LEARNT, PAPER, Form, score_model
+from leamfast_bench.truth.benchmark import LEARNT, Form, score_model
 from leamfast_bench.truth.models import PlantedModel, find_models, model_file
-from leamfast_bench.truth.planted import FIRST, check_planted, planted_set
+from leamfast_bench.truth.planted import FIRST, REACH, check_planted, planted_set
 from leamfast_bench.truth.tables import checks, tables
 
-FORM = Form(people=4, images=3, draws=1, variants=(PAPER,), free_variants=(), control_variants=(), peers=())
+PARTS = [
+    region_index(name)
+    for name in ("face", "rb", "lb", "re", "le", "nose", "ulip", "imouth", "llip", "rr", "lr")
+]
+FORM = Form(people=4, images=3, draws=1, variants=(), free_variants=(), packages=())
 
 
 def write_model(folder: Path, said: dict[str, str] | None, name: str = "nose-plain-0.safetensors") -> Path:
@@ -54,6 +58,9 @@ def test_a_planted_set():
     assert planted.region == "nose"
     assert planted.classes == (region_index("nose"),)
     assert np.array_equal(planted.inside, planted.labels == region_index("nose"))
+    assert np.array_equal(planted.faces, np.isin(planted.labels, PARTS))
+    assert (planted.inside <= planted.faces).all()
+    assert 0.2 < planted.faces.mean() < 0.8
     assert planted.areas.shape == (len(REGIONS),)
     assert planted.areas.sum() == pytest.approx(1)
     assert planted.areas[region_index("nose")] == pytest.approx(planted.inside.mean())
@@ -99,10 +106,11 @@ def test_paint_may_lie_a_little_beside_the_mask_but_no_further(monkeypatch):
         return stained
 
     monkeypatch.setattr("leamfast_bench.truth.planted.PAIRS", 1)
-    monkeypatch.setattr(FaceGenerator, "render", below(5))
+    assert REACH == 4
+    monkeypatch.setattr(FaceGenerator, "render", below(4))
     check_planted(generator)
-    monkeypatch.setattr(FaceGenerator, "render", below(12))
-    with pytest.raises(RequestError, match=f"pixels differ too, first row {lowest + 12}"):
+    monkeypatch.setattr(FaceGenerator, "render", below(5))
+    with pytest.raises(RequestError, match=f"1 of their pixels differ too, first row {lowest + 5}"):
         check_planted(generator)
 
 
@@ -131,7 +139,9 @@ def test_no_scores_of_a_model_that_did_not_learn(tmp_path):
     (check,) = checks(found)
     assert (check["model"], check["holds"]) == ("nose-plain-0", False)
     assert check["unreported"] == result["unreported"]
-    for table in tables(found | {"checks": [check]}):
+    made = tables(found | {"checks": [check]})
+    assert len(made) == 6
+    for table in made:
         assert all(len(row) == len(table.columns) for row in table.rows)
 
 
@@ -144,6 +154,9 @@ def test_the_models_that_ship():
         assert loaded.name == model.name
         assert loaded.preprocessing.size == DEMO_SIZE
         assert (model.generator().plant, model.generator().free) == (model.region, False)
+        said = dict(model.header)
+        assert (said["region"], said["kind"], said["seed"]) == (model.region, "plain", "0")
+        assert float(said["auc"]) >= LEARNT
 
 
 def test_models_come_by_region_kind_and_seed(tmp_path):
@@ -190,6 +203,24 @@ def test_a_file_that_is_cut_off_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(RequestError, match=str(path)):
         find_models(tmp_path)
+
+
+def test_two_files_of_one_model_are_refused(tmp_path):
+    said = {"region": "nose", "kind": "plain", "seed": "0"}
+    write_model(tmp_path, said)
+    write_model(tmp_path, {**said, "seed": "1"}, "nose-plain-1.safetensors")
+    assert [model.name for model in find_models(tmp_path)] == ["nose-plain-0", "nose-plain-1"]
+    write_model(tmp_path, said, "copy.safetensors")
+    with pytest.raises(RequestError, match=f"{tmp_path} holds more than one file of nose-plain-0: remove"):
+        find_models(tmp_path)
+
+
+def test_what_a_file_says_is_kept(tmp_path):
+    write_model(tmp_path, {"region": "nose", "kind": "free", "seed": "3", "auc": "0.9", "start": "abc"})
+    (model,) = find_models(tmp_path)
+    wanted = {"region": "nose", "kind": "free", "seed": "3", "auc": "0.9", "start": "abc"}
+    assert dict(model.header) == {**DEMO_ARCHITECTURE, **wanted}
+    assert hash(model) == hash(find_models(tmp_path)[0])
 
 
 def test_a_model_is_its_file(tmp_path):

@@ -1,5 +1,7 @@
 """Scores of maps against a known region, and the fall of the cosine, on cases worked by hand."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from leamfast_bench.truth.methods import Maps
-from leamfast_bench.truth.scores import CURVE, PERCENTS, cosines, drops, localisation, pixel_auc
+from leamfast_bench.truth.scores import CURVE, PERCENTS, Drops, cosines, drops, localisation, pixel_auc
 from leamfast_bench.truth.scoring import Score, make_query, score_maps, too_small
 from tests.bench.conftest import IMAGES, PEOPLE, SIDE, constructed
 from tests.leam.conftest import face_model
@@ -54,9 +56,9 @@ def test_a_map_that_is_1_in_the_region_alone(block):
     labels, inside = block
     found = localisation(inside.float(), labels, inside, None)
     assert found.shares.shape == (1, len(PERCENTS), 19)
-    assert found.shares[0, :, 10].tolist() == [1, 1, 1, 1]  # at 10% too: no other pixel is positive
-    assert found.shares.sum(axis=2).tolist() == [[1, 1, 1, 1]]
-    assert found.hit.tolist() == [1]
+    assert found.shares[0, :, 10] == pytest.approx([1, 1, 1, 0.6])  # at 10% no other pixel is positive
+    assert found.shares.sum(axis=2)[0] == pytest.approx([1, 1, 1, 0.6])
+    assert (found.hit.tolist(), found.empty.tolist()) == ([1], [False])
     assert found.area.tolist() == [1]
     assert dict(zip(CURVE, found.recall[0], strict=True)) == pytest.approx(
         {1: 1 / 6, 2: 2 / 6, 5: 5 / 6, 10: 1, 20: 1, 30: 1, 50: 1}
@@ -69,6 +71,19 @@ def test_a_map_that_is_larger_in_the_region_and_positive_elsewhere(block):
     assert found.shares[0, :, 10] == pytest.approx([1, 1, 1, 0.6])  # ten pixels, six of them inside
     assert found.shares[0, :, 0] == pytest.approx([0, 0, 0, 0.4])
     assert (found.hit.tolist(), found.area.tolist()) == ([1], [1])
+
+
+def test_a_single_pixel_is_no_full_support(block):
+    """One of the 1, 2, 5 and 10 pixels that may lie in the supports."""
+    labels, inside = block
+    maps = torch.zeros(1, 10, 10)
+    maps[0, 4, 3] = 1
+    found = localisation(maps, labels, inside, None)
+    assert found.shares[0, :, 10] == pytest.approx([1, 1 / 2, 1 / 5, 1 / 10])
+    assert found.shares.sum(axis=2)[0] == pytest.approx([1, 1 / 2, 1 / 5, 1 / 10])
+    assert (found.hit.tolist(), found.empty.tolist()) == ([1], [False])
+    assert found.recall[0] == pytest.approx([1 / 6] * len(CURVE))
+    assert found.area == pytest.approx([(1 + 5 / 2) / 6])  # it beats all, the other five tie
 
 
 def test_the_inverse_map(block):
@@ -85,7 +100,8 @@ def test_a_map_of_zeros_finds_nothing(block):
     first[0, 0, 0] = True  # where argmax lands among equals
     for region in (inside, first):
         found = localisation(torch.zeros(1, 10, 10), labels, region, None)
-        assert np.isnan(found.shares).all()
+        assert (found.shares == 0).all()
+        assert found.empty.tolist() == [True]
         assert (found.hit.tolist(), found.area.tolist()) == ([0], [0.5])
         assert found.recall.tolist() == [[0] * len(CURVE)]
 
@@ -114,6 +130,16 @@ class Pixels(nn.Module):
 WHITE = np.full((1, SIDE, SIDE, 3), 255, np.uint8)  # 1 after preprocessing, black is -1
 
 
+FACE = np.ones((1, SIDE, SIDE), np.bool_)
+
+
+def drops_of(model, images, reference, before, maps, draws=1, rows=None, faces=None) -> Drops:
+    """Drops of pictures that are wholly face, numbered from 0, unless said otherwise."""
+    rows = np.arange(len(images)) if rows is None else np.array(rows)
+    faces = FACE.repeat(len(images), axis=0) if faces is None else faces
+    return drops(model, images, reference, before, maps, None, rows=rows, faces=faces, draws=draws)
+
+
 def at(*places: tuple[int, int], rows: int = 1) -> torch.Tensor:
     maps = torch.zeros(rows, SIDE, SIDE)
     for row, column in places:
@@ -135,34 +161,81 @@ def test_own_drop_by_hand(map_at, drop):
     reference = torch.full((1, 2), 0.5**0.5)
     before = cosines(model, WHITE, reference)
     assert before == pytest.approx([1])
-    found = drops(model, WHITE, reference, before, at(*map_at), None, draws=1)
+    found = drops_of(model, WHITE, reference, before, at(*map_at))
     assert found.own == pytest.approx([drop], abs=1e-6)
+    alone = drops_of(model, WHITE, reference, before, at(*map_at), draws=0)
+    assert alone.own == pytest.approx([drop], abs=1e-6)
+    assert np.isnan([alone.shifted, alone.on_face]).all()
 
 
-def shift_of(row: int, draws: int = 1, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng([seed, row]).integers(1, SIDE, (draws, 2))
+def shift_of(row: int, draw: int = 0) -> np.ndarray:
+    return np.random.default_rng([0, row, draw]).integers(1, SIDE, 2)
 
 
-@pytest.mark.parametrize("seed", [0, 7])
-def test_shifted_drop_by_hand(seed):
-    """A map of one pixel, moved by a draw of the seed and the row, onto the pixel that the model sees."""
-    start = (2, 3)
-    (first, second) = shift_of(0, draws=2, seed=seed)
+def seen(place: tuple[int, int]) -> dict:
+    """A model that sees a pixel and the corner, to which a white picture is the reference."""
+    assert place != (31, 31)
+    model = face_model(Pixels(place, (31, 31)), size=SIDE)
+    return {"model": model, "images": WHITE, "reference": torch.full((1, 2), 0.5**0.5), "before": np.ones(1)}
+
+
+@pytest.mark.parametrize("row", [0, 7])
+@pytest.mark.parametrize("start", [(2, 3), (30, 9)])
+def test_shifted_drop_by_hand(row, start):
+    """A map of one pixel, moved by a draw of its row alone, onto the pixel that the model sees."""
+    first, second = shift_of(row), shift_of(row, draw=1)
     landing = tuple(int(i) for i in (np.array(start) + first) % SIDE)
-    elsewhere = next((r, 0) for r in range(SIDE) if (r, 0) not in (landing, start))
-    model = face_model(Pixels(landing, elsewhere), size=SIDE)
-    reference, before = torch.full((1, 2), 0.5**0.5), np.ones(1)
-    one = drops(model, WHITE, reference, before, at(start), None, draws=1, seed=seed)
+    one = drops_of(**seen(landing), maps=at(start), rows=[row])
     assert one.own == pytest.approx([0], abs=1e-6)
     assert one.shifted == pytest.approx([1], abs=1e-6)
     assert (first != second).any()
-    two = drops(model, WHITE, reference, before, at(start), None, draws=2, seed=seed)
+    two = drops_of(**seen(landing), maps=at(start), rows=[row], draws=2)
     assert two.shifted == pytest.approx([0.5], abs=1e-6)  # the second draw lands elsewhere: (1 + 0) / 2
+    other = drops_of(**seen(landing), maps=at(start), rows=[row + 1])
+    assert other.shifted == pytest.approx([0], abs=1e-6)
 
 
 def test_the_shift_never_stays_where_it_was():
-    found = np.concatenate([shift_of(row, draws=40) for row in range(40)])
+    found = np.stack([shift_of(row, draw) for row in range(40) for draw in range(40)])
     assert (found.min(), found.max()) == (1, SIDE - 1)
+
+
+@pytest.mark.parametrize(
+    ("face_at", "sees", "drop"),
+    [
+        ((20, 11), (20, 11), 1),
+        ((20, 11), (19, 11), 1),
+        ((20, 11), (21, 11), 1),
+        ((20, 11), (22, 11), 0),
+        ((20, 11), (18, 11), 0),
+        ((20, 11), (20, 12), 0),
+        ((0, 0), (31, 0), 1),  # round the edge
+    ],
+)
+def test_on_face_drop_by_hand(face_at, sees, drop):
+    """The middle of three pixels, one below the other, comes to lie on a face of one pixel."""
+    face = np.zeros((1, SIDE, SIDE), np.bool_)
+    face[0][face_at] = True
+    found = drops_of(**seen(sees), maps=at((5, 5), (6, 5), (7, 5)), faces=face, draws=3)
+    assert found.on_face == pytest.approx([drop], abs=1e-6)
+
+
+def test_on_face_every_pixel_of_the_face_is_as_likely():
+    """A face of two pixels, of which the model sees one, in forty pictures of three draws."""
+    face = np.zeros((1, SIDE, SIDE), np.bool_)
+    face[0, 4, 4] = face[0, 25, 9] = True
+    how = seen((25, 9))
+    count = 40
+    how |= {"images": WHITE.repeat(count, 0), "reference": how["reference"].repeat(count, 1)}
+    how |= {"before": np.ones(count)}
+    found = drops_of(**how, maps=at((15, 15), rows=count), faces=face.repeat(count, 0), draws=3)
+    assert set(np.round(found.on_face * 3).astype(int)) == {0, 1, 2, 3}
+    assert found.on_face.mean() == pytest.approx(0.5, abs=0.15)
+
+
+def test_an_empty_map_moves_nowhere():
+    found = drops_of(**seen((4, 4)), maps=at())
+    assert (found.own, found.shifted, found.on_face) == (0, 0, 0)
 
 
 @pytest.fixture
@@ -177,27 +250,33 @@ def test_drops_are_the_same_twice_and_row_by_row(linear):
     before = cosines(linear, planted.images, query.mean)
     maps = torch.rand(ROWS, 8, 8, generator=torch.Generator().manual_seed(0))
 
-    def of(rows: int, seed: int = 0):
-        return drops(
-            linear, planted.images[:rows], query.mean[:rows], before[:rows], maps[:rows], None, 2, seed
-        )
+    def of(part: slice, first: int = 0):
+        made = (planted.images[part], query.mean[part], before[part], maps[part])
+        numbers = np.arange(ROWS)[part] + first
+        return drops_of(linear, *made, draws=2, rows=numbers, faces=planted.faces[part])
 
-    whole, again, part, other = of(ROWS), of(ROWS), of(2), of(ROWS, seed=1)
-    assert np.array_equal(whole.own, again.own)
-    assert np.array_equal(whole.shifted, again.shifted)
-    assert part.own == pytest.approx(whole.own[:2], abs=1e-6)
-    assert part.shifted == pytest.approx(whole.shifted[:2], abs=1e-6)
+    whole, again, part, other = of(slice(None)), of(slice(None)), of(slice(2, 4)), of(slice(None), first=9)
+    for name in ("own", "shifted", "on_face"):
+        assert np.array_equal(getattr(whole, name), getattr(again, name))
+        assert getattr(part, name) == pytest.approx(getattr(whole, name)[2:4], abs=1e-6)
     assert np.array_equal(other.own, whole.own)
     assert np.abs(other.shifted - whole.shifted).max() > 1e-4
+    assert np.abs(other.on_face - whole.on_face).max() > 1e-4
+    assert np.abs(whole.on_face - whole.shifted).max() > 1e-4
 
 
 def test_rows_with_the_same_map_are_shifted_differently(linear):
     images = np.repeat(constructed().images[:1], 3, axis=0)
     reference = linear.embed(linear.preprocess(images[::-1].copy() // 2))
     before = cosines(linear, images, reference)
-    found = drops(linear, images, reference, before, at((5, 5), (5, 6), (9, 2), rows=3), None, draws=1)
+    maps = at((5, 5), (5, 6), (9, 2), rows=3)
+    found = drops_of(linear, images, reference, before, maps)
     assert found.own == pytest.approx([found.own[0]] * 3, abs=1e-6)
-    assert len(np.unique(found.shifted.round(6))) == 3
+    assert len(np.unique(found.shifted.round(6))) == len(np.unique(found.on_face.round(6))) == 3
+    one = drops_of(linear, images, reference, before, maps, rows=[4, 4, 5])  # two maps of one picture
+    for fall in (one.shifted, one.on_face):
+        assert fall[0] == pytest.approx(fall[1], abs=1e-6)
+        assert abs(fall[0] - fall[2]) > 1e-6
 
 
 def test_references_are_the_other_pictures_of_the_person(linear):
@@ -209,7 +288,7 @@ def test_references_are_the_other_pictures_of_the_person(linear):
     assert query.images.shape == (ROWS, 3, SIDE, SIDE)
 
 
-def scored(model, maps, region="nose", centres=None, rows=None, draws=0) -> Score:
+def scored(model, maps, region="nose", centres=None, rows=None, draws=None) -> Score:
     """The one score of a method that makes these maps."""
     planted = constructed(region)
     rows = torch.arange(ROWS) if rows is None else rows
@@ -225,11 +304,27 @@ def inside(region: str = "nose") -> torch.Tensor:
 def test_the_perfect_map(linear):
     score = scored(linear, inside())
     assert (score.method, score.map, score.kind, score.cells) == ("by hand", "tap", "block", SIDE)
-    assert score.over == pytest.approx({"1": 1 / NOSE, "2": 1 / NOSE, "5": 1 / NOSE, "10": 1 / NOSE})
-    assert (score.over_low, score.over_high) == pytest.approx((1 / NOSE, 1 / NOSE))
+    five, ten = 36 / 51 / NOSE, 36 / 102 / NOSE  # 36 of the 51 and 102 pixels that there may be
+    assert score.over == pytest.approx({"1": 1 / NOSE, "2": 1 / NOSE, "5": five, "10": ten})
+    assert (score.over_low, score.over_high) == pytest.approx((five, five))
     assert (score.rank, score.pointing, score.area, score.empty, score.n) == (1, 1, 1, 0, ROWS)
     assert score.recall == pytest.approx([10 / 36, 20 / 36, 1, 1, 1, 1, 1])
-    assert (score.drop, score.shifted, score.unreported) == (None, None, "")
+    assert (score.drop, score.shifted, score.on_face, score.unreported) == (None, None, None, "")
+    own = scored(linear, inside(), draws=0)
+    assert own.drop_low <= own.drop <= own.drop_high
+    assert (own.shifted, own.on_face) == (None, None)
+    assert {**asdict(own), "drop": None, "drop_low": None, "drop_high": None} == asdict(score)
+
+
+def test_a_single_pixel_is_over_represented_by_what_it_covers_alone(linear):
+    """One of 10, 20, 51 and 102 pixels: less than the whole nose, from 1% on."""
+    maps = at((15, 15), rows=ROWS)
+    score = scored(linear, maps)
+    wanted = {"1": 1 / 10, "2": 1 / 20, "5": 1 / 51, "10": 1 / 102}
+    assert score.over == pytest.approx({percent: share / NOSE for percent, share in wanted.items()})
+    assert score.over["1"] < 3
+    assert score.over["5"] < 1 < scored(linear, inside()).over["5"]
+    assert (score.rank, score.pointing, score.empty) == (1, 1, 0)
 
 
 def test_over_representation_is_limited_by_the_area(linear):
@@ -244,7 +339,7 @@ def test_over_representation_is_limited_by_the_area(linear):
 def test_a_map_of_the_wrong_part(linear):
     score = scored(linear, inside("eyes"))
     assert score.over == {"1": 0, "2": 0, "5": 0, "10": 0}
-    assert score.rank > 1
+    assert score.rank == 4  # behind the eyes, and behind lips and skin, which lack it as well
     assert (score.pointing, score.n) == (0, ROWS)
     assert score.area == pytest.approx(0.5 * (1 - 20 / (SIDE**2 - 36)))  # ties with all but the eyes' pixels
 
@@ -257,16 +352,18 @@ def test_the_rank_counts_the_parts_that_are_more_over_represented(linear):
     assert scored(linear, maps, "lips").rank == 1
     assert scored(linear, maps, "eyes").rank == 2
     assert scored(linear, maps, "nose").rank == 3
-    assert scored(linear, maps, "nose").over["5"] == pytest.approx(4 / 40 / NOSE)
+    assert scored(linear, maps, "nose").over["5"] == pytest.approx(4 / 51 / NOSE)
 
 
 def test_empty_maps_miss_the_region(linear):
     maps = inside()
     maps[::2] = 0
     score = scored(linear, maps)
-    assert score.over["5"] == pytest.approx(0.5 / NOSE)
+    assert score.over["5"] == pytest.approx(0.5 * 36 / 51 / NOSE)
     assert (score.empty, score.pointing, score.area, score.rank) == (0.5, 0.5, 0.75, 1)
-    assert scored(linear, torch.zeros_like(maps)).over == {"1": 0, "2": 0, "5": 0, "10": 0}
+    nothing = scored(linear, torch.zeros_like(maps))
+    assert nothing.over == {"1": 0, "2": 0, "5": 0, "10": 0}
+    assert (nothing.rank, nothing.empty) == (4, 1)  # ties count against the region: nose, eyes, lips, skin
 
 
 def test_maps_are_scored_against_the_picture_that_they_are_of(linear):
@@ -280,8 +377,10 @@ def test_maps_are_scored_against_the_picture_that_they_are_of(linear):
     planted = constructed()
     query = make_query(linear, planted)
     before = cosines(linear, planted.images, query.mean)
-    fall = drops(linear, planted.images, query.mean, before, maps, None, draws=1)
-    assert (one.drop, one.shifted) == pytest.approx((fall.own.mean(), fall.shifted.mean()))
+    fall = drops_of(linear, planted.images, query.mean, before, maps, faces=planted.faces)
+    means = [values.mean() for values in (fall.own, fall.shifted, fall.on_face)]
+    assert [one.drop, one.shifted, one.on_face] == pytest.approx(means)
+    assert [two.shifted, two.on_face] == pytest.approx(means[1:], abs=1e-6)  # moved as their picture is
     assert two.n == 2 * ROWS
     assert one.drop_low <= one.drop <= one.drop_high
 
@@ -306,3 +405,14 @@ def test_a_grid_too_coarse_for_the_region(linear, region, side, centres, reason)
         assert score == Score("by hand", "tap", "block", side, unreported=reason)
     else:
         assert score.n == ROWS
+
+
+def test_maps_that_were_made_larger_show_no_more_than_the_grid_that_they_were(linear):
+    """A peer's maps come at the size of the picture; what counts is the grid of the tap."""
+    planted = constructed("eyes")
+    maps = torch.rand(ROWS, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    for cells, reason in ((16, ""), (8, "eyes is too small here: 8 pixels in a cell of 16")):
+        made = Maps("a peer", "tap", "block", cells, maps, None, torch.arange(ROWS))
+        assert too_small(planted, made) == reason
+        (score,) = score_maps(make_query(linear, planted), planted, [lambda query, made=made: iter([made])])
+        assert (score.unreported, score.cells, score.n) == (reason, cells, 0 if reason else ROWS)

@@ -1,19 +1,21 @@
 """Training that can be stopped, and the files of planted models; tiny, so that it takes seconds."""
 
+import shutil
 from dataclasses import replace
 
 import cv2
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from leamfast import RequestError
 from leamfast.models.demo import DEMO_ARCHITECTURE, demo_network
+from leamfast.models.weights import tensors_sha256
 from leamfast_bench import training
 from leamfast_bench.training import Recipe, preprocess, render_people, train
 from leamfast_bench.truth import train as planted_training
-from leamfast_bench.truth.models import PlantedModel, find_models
+from leamfast_bench.truth.models import SHIPPED, PlantedModel, find_models
 from leamfast_bench.truth.train import FREE_EPOCHS, recipe_of, train_model
 
 RECIPE = Recipe(seed=0, plant="nose", people=8, images=16, epochs=2)  # two steps an epoch
@@ -80,7 +82,7 @@ def test_a_stopped_training_goes_on_to_the_same_bits(straight, tmp_path, capsys)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("other", [{"seed": 1}, {"epochs": 3}])
+@pytest.mark.parametrize("other", [{"seed": 1}, {"start": "another"}])
 def test_the_checkpoint_of_another_recipe_is_ignored(straight, tmp_path, capsys, other):
     checkpoint = tmp_path / "nose.epoch"
     stop_after_the_first_epoch(replace(RECIPE, **other), checkpoint)
@@ -148,7 +150,7 @@ def test_a_planted_model_is_written_once(straight, tmp_path):
     assert 0 <= float(said["auc"]) <= 1
     assert 0 <= float(said["auc_pixels"]) <= 1
 
-    assert find_models(tmp_path) == (PlantedModel("nose", "plain", 0, path),)
+    assert find_models(tmp_path) == (PlantedModel("nose", "plain", 0, path, tuple(sorted(said.items()))),)
     model = find_models(tmp_path)[0].load()
     loaded = model.network.state_dict()
     assert all(tensor.dtype == straight[name].dtype for name, tensor in loaded.items())
@@ -167,11 +169,56 @@ def test_a_free_model_starts_from_the_plain_one(tmp_path, without_training):
     train_model(tmp_path, "nose", "free", free)
     assert [start for _, start, _ in without_training[:2]] == [None, None]
     recipe, start, checkpoint = without_training[2]
-    assert recipe == free
+    plain_file = tmp_path / "nose-plain-0.safetensors"
+    assert recipe == replace(free, start=tensors_sha256(dict(sorted(start.items()))))
     assert checkpoint == tmp_path / "nose-free-0.epoch"
-    plain = load_file(tmp_path / "nose-plain-0.safetensors")
+    plain = load_file(plain_file)
     assert same(start, {name: tensor.float() for name, tensor in plain.items()})
     demo_network().load_state_dict(start)
+
+
+@pytest.mark.usefixtures("_few_unseen")
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"epochs": 3}, "was trained with epochs '2' where '3' is asked"),
+        ({"people": 9}, "was trained with people '8' where '9' is asked"),
+        ({"plant": "eyes"}, "was trained with plant 'nose' where 'eyes' is asked"),
+    ],
+)
+def test_a_model_that_was_made_otherwise_is_refused(tmp_path, without_training, other, words):
+    train_model(tmp_path, "nose", "plain", RECIPE)
+    path = tmp_path / "nose-plain-0.safetensors"
+    before = path.read_bytes()
+    with pytest.raises(RequestError) as refused:
+        train_model(tmp_path, "nose", "plain", replace(RECIPE, **other))
+    assert str(refused.value) == f"{path} {words}: remove it, or name another --out"
+    assert path.read_bytes() == before
+    assert len(without_training) == 1
+
+
+@pytest.mark.usefixtures("_few_unseen")
+def test_a_free_model_of_another_plain_one_is_refused(tmp_path, without_training):
+    free = replace(RECIPE, free=True)
+    train_model(tmp_path, "nose", "plain", RECIPE)
+    train_model(tmp_path, "nose", "free", free)
+    assert train_model(tmp_path, "nose", "free", free) == "nose-free-0.safetensors is there"
+    plain = tmp_path / "nose-plain-0.safetensors"
+    with safe_open(plain, "pt") as file:
+        said = file.metadata()
+    save_file({name: tensor + 1 for name, tensor in load_file(plain).items()}, str(plain), said)
+    with pytest.raises(RequestError, match=r"was trained with start '\w+' where '\w+' is asked"):
+        train_model(tmp_path, "nose", "free", free)
+    assert len(without_training) == 2
+
+
+def test_a_file_that_does_not_say_its_start_began_with_random_weights(tmp_path, without_training):
+    """As those that ship."""
+    for region in ("nose", "eyes"):
+        name = f"{region}-plain-0.safetensors"
+        shutil.copy(SHIPPED / name, tmp_path)
+        assert train_model(tmp_path, region, "plain", recipe_of(region, "plain", 0)) == f"{name} is there"
+    assert without_training == []
 
 
 def test_a_free_model_without_the_plain_one_is_refused(tmp_path, without_training):
@@ -185,6 +232,9 @@ def test_a_free_model_without_the_plain_one_is_refused(tmp_path, without_trainin
     [
         (["--regions", "nose,chin"], "--regions must be among nose, eyes, brows, lips, all, got chin"),
         (["--kinds", "fast"], "--kinds must be among plain, free, got fast"),
+        (["--jobs", "0"], "--jobs must be 1 or more and --seeds whole numbers separated by commas"),
+        (["--seeds", "0,x"], "--jobs must be 1 or more and --seeds whole numbers separated by commas"),
+        (["--seeds", "0,-1"], "--jobs must be 1 or more and --seeds whole numbers separated by commas"),
     ],
 )
 def test_the_command_says_what_there_is(monkeypatch, capsys, tmp_path, option, sentence):

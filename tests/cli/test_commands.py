@@ -103,7 +103,7 @@ def test_presets_stand_between_options_and_config(tmp_path, monkeypatch, options
 
 
 def test_an_unknown_preset():
-    with pytest.raises(RequestError, match="--preset must be one of paper, faithful, got 'best'"):
+    with pytest.raises(RequestError, match="preset must be one of paper, faithful, got 'best'"):
         CliRunner().invoke(app, ["batch", "x", "--preset", "best"], catch_exceptions=False)
 
 

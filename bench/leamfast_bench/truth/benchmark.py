@@ -195,10 +195,7 @@ def score_model(
     controls = [("untrained", _untrained(model, device), [presets, *peers])]
     controls += [(other.region, other.load(device), [presets]) for other in cross]
     for name, network, methods in controls:
-        try:
-            scores += _rows(name, make_query(network, planted), planted, methods)
-        except RequestError as exc:  # such as two pictures that are one to this network
-            scores.append({"model": name, "method": "", "map": "", "unreported": str(exc)})
+        scores += _control_rows(name, network, planted, methods)
     return about | {"scores": scores}
 
 
@@ -208,8 +205,7 @@ def score_method(
     """Scores of one more method on a planted model, and on an untrained one."""
     planted = planted_set(model.generator(), form.people, form.images)
     scores = _rows("own", make_query(model.load(device), planted), planted, [method], form.draws)
-    untrained = make_query(_untrained(model, device), planted)
-    return scores + _rows("untrained", untrained, planted, [method])
+    return scores + _control_rows("untrained", _untrained(model, device), planted, [method])
 
 
 def _untrained(model: PlantedModel, device: str) -> FaceModel:
@@ -218,6 +214,16 @@ def _untrained(model: PlantedModel, device: str) -> FaceModel:
 
 def _leam(query: Query, variants: tuple[Variant, ...]) -> Iterator[Maps]:
     return leam_maps(query, variants, residual_taps(query.model))
+
+
+def _control_rows(
+    name: str, network: FaceModel, planted: PlantedSet, methods: Sequence[Method]
+) -> list[dict[str, Any]]:
+    """Scores on a control, or the reason why it cannot be asked: two pictures may be one to it."""
+    try:
+        return _rows(name, make_query(network, planted), planted, methods)
+    except RequestError as exc:
+        return [{"model": name, "method": "", "map": "", "unreported": str(exc)}]
 
 
 def _rows(

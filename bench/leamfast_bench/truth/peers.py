@@ -38,7 +38,7 @@ class _Score(nn.Module):
 
 
 def _whole(name: str, maps: Tensor, map_name: str = "", kind: str = "input") -> Maps:
-    return Maps(name, map_name, kind, maps.shape[-1], maps, None, torch.arange(len(maps)))
+    return Maps(name, map_name, kind, min(maps.shape[-2:]), maps, None, torch.arange(len(maps)))
 
 
 def grad_cam_package(query: Query) -> Iterator[Maps]:
@@ -185,11 +185,19 @@ def user_method(spec: str, trust_code: bool) -> Method:
             made = function(query.model, query.images, query.mean)
         except Exception as exc:
             raise RequestError(f"--method {spec} failed: {type(exc).__name__}: {exc}") from exc
-        for label, maps in (made if isinstance(made, Mapping) else {"": made}).items():
+        named = made if isinstance(made, Mapping) else {"": made}
+        if not named:
+            raise RequestError(f"--method {spec} must return maps, got none")
+        for label, maps in named.items():
             if not isinstance(maps, Tensor) or maps.ndim != 3 or len(maps) != len(query.images):
                 raise RequestError(f"--method {spec} must return tensors of shape (N, h, w)")
+            if maps.is_complex() or 0 in maps.shape:
+                raise RequestError(
+                    f"--method {spec} must return real maps with cells, got {maps.dtype} {tuple(maps.shape)}"
+                )
+            maps = maps.detach().float()
             if not maps.isfinite().all():
-                raise RequestError(f"--method {spec} must return finite maps, got NaN or infinity")
-            yield _whole(spec, maps.detach().float(), label)
+                raise RequestError(f"--method {spec} must return maps that are finite in float32")
+            yield _whole(spec, maps, str(label))
 
     return method

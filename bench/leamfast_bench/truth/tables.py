@@ -56,7 +56,13 @@ def checks(results: Mapping[str, Any], method: str = FAITHFUL) -> list[dict[str,
         own = [row for row in rows if row["model"] == "own"]
         untrained = [row for row in rows if row["model"] == "untrained"]
         if not own or not untrained:
-            found.append({"model": name, "holds": False, "unreported": model["unreported"] or "no scores"})
+            refused = [
+                row["unreported"]
+                for row in model["scores"]
+                if row["model"] == "untrained" and not row["method"]
+            ]
+            why = model["unreported"] or next(iter(refused), "no scores")
+            found.append({"model": name, "holds": False, "unreported": why})
             continue
         values = {
             "over": min(row["over"]["5"] for row in own),

@@ -15,12 +15,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from leamfast.errors import RequestError
 from leamfast.models.demo import DEMO_ARCHITECTURE
-from leamfast.models.weights import file_sha256
+from leamfast.models.weights import tensors_sha256
 from leamfast_bench.recognition import same_different_auc, true_accept_rate
 from leamfast_bench.training import UNSEEN, Recipe, embed, render_people, train
 from leamfast_bench.truth.models import KINDS, REGIONS, model_file
@@ -57,8 +57,8 @@ def train_model(folder: Path, region: str, kind: str, recipe: Recipe) -> str:
         plain = folder / model_file(region, "plain", recipe.seed)
         if not plain.is_file():
             raise RequestError(f"{plain} must be there before {out.name}: it starts from those weights")
-        start = {name: tensor.float() for name, tensor in load_file(plain).items()}
-        recipe = replace(recipe, start=file_sha256(plain))
+        start = {name: tensor.float() for name, tensor in sorted(_read(plain)[0].items())}
+        recipe = replace(recipe, start=tensors_sha256(start))
     if out.is_file():
         _check_recipe(out, recipe)
         return f"{out.name} is there"
@@ -86,10 +86,19 @@ def train_model(folder: Path, region: str, kind: str, recipe: Recipe) -> str:
     return f"{out.name}  " + "  ".join(f"{key} {value:.5f}" for key, value in measured.items())
 
 
+def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and header of a weights file."""
+    try:
+        with safe_open(path, "pt") as file:
+            names = list(file.keys())
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+    except (SafetensorError, OSError) as exc:
+        raise RequestError(f"{path} is not readable as safetensors: {exc}") from exc
+
+
 def _check_recipe(out: Path, recipe: Recipe) -> None:
     """Raise a RequestError where the model that is there was made otherwise."""
-    with safe_open(out, "pt") as file:
-        said = file.metadata() or {}
+    said = _read(out)[1]
     for key, wanted in asdict(recipe).items():
         if said.get(key, "") != str(wanted):
             raise RequestError(
