@@ -85,3 +85,11 @@ def test_one_batch_in_python():
 @pytest.mark.parametrize("name", re.findall(r"\]\((?!http)([^)]+)\)", README))
 def test_linked_files_are_there(name):
     assert (ROOT / name).is_file()
+
+
+def test_other_commands_are_run_by_their_own_tests():
+    """`bench truth --small` takes minutes: tests/bench/test_truth.py runs it, with --json."""
+    others = [words for block in commands("leamfast") for words in block if words[1] == "bench"]
+    assert others == [["leamfast", "bench", "truth", "--small"]]
+    source = (ROOT / "tests" / "bench" / "test_truth.py").read_text(encoding="utf-8")
+    assert '"bench", "truth", "--small"' in source
