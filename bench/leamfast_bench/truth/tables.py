@@ -119,19 +119,26 @@ def _variants(rows: Sequence[Row]) -> Table:
     own = [row for row in rows if row["model"] == "own" and row["method"].startswith("LEAM ")]
     own = [row for row in own if row["trained"] == "plain"]  # they have all variants
     wanted = [row for row in own if row["kind"] == "fused" or row["cells"] in CELLS]
-    columns: dict[str, Callable[[Row], bool]] = {
+    kinds: dict[str, Callable[[Row], bool]] = {
         kind: lambda row, kind=kind: row["kind"] == kind for kind in KINDS
     }
-    columns["7 cells"] = lambda row: row["cells"] == 7
+    kinds["7 cells"] = lambda row: row["cells"] == 7
     body = []
-    for method in dict.fromkeys(row["method"] for row in own):
+    asked = {row["method"] for row in own}
+    for method in (variant.name for variant in methods.ALL_VARIANTS if variant.name in asked):
         cells = [method.removeprefix("LEAM ")]
-        for name, fits in columns.items():
+        for name, fits in kinds.items():
             pool = own if name == "7 cells" else wanted
             cells.append(_mean(row["over"]["5"] for row in pool if row["method"] == method and fits(row)))
+        fused = [row for row in own if (row["method"], row["map"]) == (method, "fused activations")]
+        cells += [_mean((row[key] for row in fused), 3) for key in ("area", "drop")]
         body.append(tuple(cells))
-    title = "LEAM: over-representation at 5%, mean over plain models, by kind of tap (56 to 14 cells; and 7)"
-    return Table("variants", title, ("target activation registration references", *columns), tuple(body))
+    title = (
+        "LEAM: over-representation at 5%, mean over plain models, by kind of tap (56 to 14 cells; and 7); "
+        "area and drop of fused activations"
+    )
+    columns = ("target activation registration references", *kinds, "area", "drop 1%")
+    return Table("variants", title, columns, tuple(body))
 
 
 def _taps(rows: Sequence[Row]) -> Table:
