@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from leamfast.errors import RequestError
+from leamfast.models.devices import check_device, device_name
 
 __all__ = ["Benchmark", "Options", "Table", "names", "origin", "registered", "run"]
 
@@ -95,17 +96,7 @@ def registered(name: str) -> Benchmark:
 def run(name: str, options: Options) -> dict[str, Any]:
     """`{"metadata": ..., "results": ...}` of a benchmark."""
     benchmark = registered(name)
-    try:
-        device = torch.device(options.device)
-    except RuntimeError as exc:
-        raise RequestError(f"--device must be cpu, cuda or cuda:N, got {options.device!r}") from exc
-    if device.type not in ("cpu", "cuda"):
-        raise RequestError(f"--device must be cpu, cuda or cuda:N, got {options.device!r}")
-    gpus = torch.cuda.device_count()
-    if device.type == "cuda" and (device.index or 0) >= gpus:
-        raise RequestError(
-            f"--device {options.device} asks for a GPU, but torch sees {gpus} here: use --device cpu"
-        )
+    check_device(options.device)
     ignored = {"models": options.folder, "method": options.method, "workers": max(0, options.workers - 1)}
     for option, value in ignored.items():
         if value and option not in benchmark.takes:
@@ -123,13 +114,11 @@ def origin(name: str, options: Options) -> dict[str, Any]:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             versions[package] = "absent"
-    cuda = torch.device(options.device).type == "cuda"
-    processor = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
     return {
         "benchmark": name,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "small": options.small,
-        "device": torch.cuda.get_device_name(options.device) if cuda else processor,
+        "device": device_name(options.device),
         "cores": os.cpu_count(),
         "threads": options.threads,
         "workers": options.workers,

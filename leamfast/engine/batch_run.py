@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from leamfast.datasets.manifest import Manifest, read_manifest
 from leamfast.engine.batch import BatchFunction, BatchSettings, ModelSettings
 from leamfast.engine.crops import ALIGNMENTS
@@ -28,6 +26,7 @@ from leamfast.leam.program import ACTIVATIONS, TARGETS
 from leamfast.leam.references import POLICIES
 from leamfast.leam.registration import REGISTRATIONS
 from leamfast.leam.taps import select_taps
+from leamfast.models.devices import check_device
 from leamfast.models.face_model import FaceModel
 from leamfast.models.loading import brings_preprocessing, load_model, spec_name
 from leamfast.models.weights import file_sha256
@@ -365,17 +364,7 @@ def _check_choices(request: BatchRequest) -> None:
             "--align arcface needs a detector: give --detector retinaface=FILE, "
             "or --align none for crops that are aligned already"
         )
-    try:
-        device = torch.device(request.device)
-    except RuntimeError as exc:
-        raise RequestError(f"--device must be cpu, cuda or cuda:N, got {request.device!r}") from exc
-    if device.type not in ("cpu", "cuda"):
-        raise RequestError(f"--device must be cpu, cuda or cuda:N, got {request.device!r}")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise RequestError(
-            f"--device {request.device} asks for a GPU, but torch sees {torch.cuda.device_count()} here: "
-            "use --device cpu"
-        )
+    check_device(request.device)
 
 
 def _to_stderr(text: str) -> None:

@@ -8,9 +8,8 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from leamfast.engine.batch import BatchSettings
+from leamfast.models.devices import device_name
 from leamfast.models.face_model import FaceModel
 
 __all__ = ["freeze"]
@@ -61,7 +60,7 @@ def freeze(
         "backend": backend,
         "memory_layout": "contiguous",
         "threads": settings.threads,
-        "device": _device(settings.device),
+        "device": device_name(settings.device),
         "models": {
             m.name: {
                 "architecture": m.architecture,
@@ -74,12 +73,6 @@ def freeze(
         "versions": _versions(),
         "code": _code(),
     }
-
-
-def _device(device: str) -> str:
-    if torch.device(device).type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _versions() -> dict[str, str]:

@@ -16,7 +16,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from leamfast.datasets.decoding import read_image
 from leamfast.store.results import Results
 
-__all__ = ["COLOURS", "lay_over", "overlay_figure"]
+__all__ = ["lay_over", "overlay_figure"]
 
 CELL_INCHES = 1.15
 GREY = 0.45  # what the legend lies on, as the maps lie on the grey face

@@ -1,4 +1,6 @@
-"""One thread for every test, and a planted set small enough to be drawn by hand."""
+"""One thread for every test, a planted set small enough to be drawn by hand, and methods of the user's."""
+
+import sys
 
 import numpy as np
 import pytest
@@ -35,3 +37,28 @@ def constructed(region: str = "nose") -> PlantedSet:
     images = np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
     people = np.repeat(np.arange(PEOPLE), IMAGES)
     return PlantedSet(region, images, np.repeat(label[None], count, axis=0), people)
+
+
+CENTRE = """
+import torch
+
+def centre(model, images, references):
+    size = images.shape[-1]
+    axis = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
+    bump = torch.exp(-((axis[:, None] ** 2 + axis**2) / (2 * (size / 4) ** 2)))
+    return bump.expand(len(images), -1, -1)
+"""
+
+
+@pytest.fixture
+def own_module(tmp_path, monkeypatch):
+    """Writes a module of the user's into the folder where the command is run."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "own_methods", raising=False)
+
+    def write(code: str) -> None:
+        (tmp_path / "own_methods.py").write_text(code)
+
+    yield write
+    sys.modules.pop("own_methods", None)

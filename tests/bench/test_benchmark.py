@@ -1,8 +1,7 @@
-"""The registry and its command, methods of the user's, controls, and scores that are kept."""
+"""What is scored on which model, controls, and scores that are kept."""
 
 import json
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,32 +10,20 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safetensors.torch import save_file
-from typer.testing import CliRunner
 
-from leamfast import RequestError
-from leamfast.cli.main import app, main
 from leamfast.models.demo import demo_network
 from leamfast.models.weights import file_sha256
-from leamfast_bench import registry
 from leamfast_bench.registry import Options
 from leamfast_bench.truth import benchmark
-from leamfast_bench.truth.benchmark import Form, score_method, score_model
+from leamfast_bench.truth.benchmark import Form, score_model
 from leamfast_bench.truth.methods import FAITHFUL, PAPER, Maps, Query, Variant
 from leamfast_bench.truth.models import SHIPPED, PlantedModel, find_models, model_file
-from leamfast_bench.truth.peers import PRIORS, missing, user_method
+from leamfast_bench.truth.peers import PRIORS, missing
 from leamfast_bench.truth.tables import checks, tables
+from tests.bench.conftest import CENTRE
 
 FORM = Form(people=4, images=3, draws=1, variants=(), free_variants=(), packages=())
 EACH, MEAN_MAP = (Variant("similarity", "positive", "receptive", policy) for policy in ("each", "mean-map"))
-CENTRE = """
-import torch
-
-def centre(model, images, references):
-    size = images.shape[-1]
-    axis = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
-    bump = torch.exp(-((axis[:, None] ** 2 + axis**2) / (2 * (size / 4) ** 2)))
-    return bump.expand(len(images), -1, -1)
-"""
 
 
 def write_model(folder: Path, name: str, weights: dict[str, torch.Tensor] | None = None) -> None:
@@ -44,220 +31,6 @@ def write_model(folder: Path, name: str, weights: dict[str, torch.Tensor] | None
     region, kind, seed = name.split("-")
     said = {"region": region, "kind": kind, "seed": seed}
     save_file(weights or {"weight": torch.zeros(1)}, str(folder / model_file(region, kind, int(seed))), said)
-
-
-def refused(monkeypatch, capsys, *args: str) -> str:
-    """What a command says that ends with status 2."""
-    monkeypatch.setattr(sys, "argv", ["leamfast", *args])
-    with pytest.raises(SystemExit) as end:
-        main()
-    captured = capsys.readouterr()
-    assert end.value.code == 2
-    assert captured.out == ""
-    return captured.err
-
-
-@pytest.fixture
-def own_module(tmp_path, monkeypatch):
-    """Writes a module of the user's into the folder where the command is run."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.delitem(sys.modules, "own_methods", raising=False)
-
-    def write(code: str) -> None:
-        (tmp_path / "own_methods.py").write_text(code)
-
-    yield write
-    sys.modules.pop("own_methods", None)
-
-
-def test_without_a_suite_all_are_listed():
-    assert registry.names() == ("overhead", "truth")
-    listed = CliRunner().invoke(app, ["bench"])
-    as_json = CliRunner().invoke(app, ["bench", "--json"])
-    assert (listed.exit_code, as_json.exit_code) == (0, 0)
-    summaries = {name: registry.registered(name).summary for name in registry.names()}
-    assert json.loads(as_json.stdout) == {"benchmarks": summaries}
-    for name, summary in summaries.items():
-        assert name in listed.stdout
-        assert summary[:40] in listed.stdout
-
-
-@pytest.mark.parametrize(
-    ("args", "sentence"),
-    [
-        (["speed"], "benchmark must be one of overhead, truth, got 'speed'"),
-        (
-            ["truth", "--method", "own_methods:centre"],
-            "--method own_methods:centre runs code of yours: allow it with --trust-code",
-        ),
-        (
-            ["truth", "--method", "centre", "--trust-code"],
-            "--method must be module:function, got 'centre'",
-        ),
-        (
-            ["truth", "--method", "own_methods:centre", "--trust-code"],
-            "--method own_methods:centre cannot be had: ModuleNotFoundError: No module named 'own_methods'",
-        ),
-        (
-            ["truth", "--models", "nowhere"],
-            "nowhere holds no planted model: train them with "
-            "`python -m leamfast_bench.truth.train --out nowhere`",
-        ),
-        (
-            ["truth", "--out", "nowhere/truth.json"],
-            "--out nowhere/truth.json must be a file in a folder that exists",
-        ),
-        (["truth", "--device", "gpu"], "--device must be cpu, cuda or cuda:N, got 'gpu'"),
-        (["truth", "--device", "meta"], "--device must be cpu, cuda or cuda:N, got 'meta'"),
-        (["overhead", "--device", "mps"], "--device must be cpu, cuda or cuda:N, got 'mps'"),
-        (
-            ["overhead", "--models", "nowhere"],
-            "--models means nothing to the benchmark overhead: leave it out",
-        ),
-        (["overhead", "--workers", "2"], "--workers means nothing to the benchmark overhead: leave it out"),
-    ],
-)
-def test_what_the_user_did_wrong_is_one_sentence(monkeypatch, capsys, own_module, args, sentence):
-    assert refused(monkeypatch, capsys, "bench", *args) == f"leamfast: {sentence}\n"
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there(monkeypatch, capsys):
-    said = refused(monkeypatch, capsys, "bench", "truth", "--device", "cuda")
-    assert "--device cuda asks for a GPU, but torch sees 0 here" in said
-
-
-def test_tables_are_for_people_and_json_is_for_programs(monkeypatch, tmp_path):
-    table = registry.Table("fake", "Title of it", ("name", "value"), (("a", 1.5), ("b", 2.0)))
-    fake = registry.Benchmark(
-        "a fake", (), lambda options: {"threads": options.threads}, lambda results: [table]
-    )
-    monkeypatch.setattr(registry, "registered", lambda name: fake)
-    shown = CliRunner().invoke(app, ["bench", "truth", "--out", str(tmp_path / "out.json")])
-    assert shown.exit_code == 0, shown.output
-    assert "Title of it" in shown.stdout
-    assert "1.50" in shown.stdout
-    found = CliRunner().invoke(app, ["bench", "truth", "--json"])
-    assert json.loads(found.stdout)["results"] == {"threads": 1}
-    assert json.loads((tmp_path / "out.json").read_text())["results"] == {"threads": 1}
-
-
-def test_the_commit_is_that_of_our_own_checkout(tmp_path, monkeypatch):
-    def git(*args: str) -> str:
-        said = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
-        done = subprocess.run(
-            ["git", "-C", tmp_path, *said, *args], capture_output=True, text=True, check=True
-        )
-        return done.stdout.strip()
-
-    ours = tmp_path / "registry.py"
-    ours.write_text("")
-    monkeypatch.setattr(registry, "__file__", str(ours))
-    assert registry._commit() == "unknown"  # no checkout
-    git("init", "-q")
-    (tmp_path / "theirs.py").write_text("")
-    git("add", "theirs.py")
-    git("commit", "-q", "-m", "theirs")
-    assert registry._commit() == "unknown"  # somebody's, in which we lie
-    git("add", "registry.py")
-    git("commit", "-q", "-m", "ours")
-    head = git("rev-parse", "HEAD")
-    assert registry._commit() == head
-    (tmp_path / "untracked").write_text("")
-    assert registry._commit() == head
-    ours.write_text("changed")
-    assert registry._commit() == head + "+"
-
-
-def test_a_method_of_the_users_is_scored_as_the_peers_are(own_module):
-    own_module(CENTRE)
-    nose = find_models(None)[0]
-    mine = score_method(nose, user_method("own_methods:centre", True), FORM)
-    peer = score_method(nose, PRIORS["centre prior"], FORM)
-    assert [score["model"] for score in mine] == ["own", "untrained"]
-    assert {score["method"] for score in mine} == {"own_methods:centre"}
-    assert [{**score, "method": "centre prior"} for score in mine] == peer
-    own, untrained = mine
-    assert (own["kind"], own["cells"], own["n"]) == ("input", 112, 12)
-    assert {"drop", "shifted", "on_face"} <= own.keys()
-    assert not {"drop", "shifted", "on_face"} & untrained.keys()
-    assert own["over"] == untrained["over"]  # the maps know no model
-    assert own["over"]["5"] > score_method(nose, PRIORS["random"], FORM)[0]["over"]["5"]
-
-
-def test_a_method_of_the_users_may_name_its_maps(own_module):
-    own_module(
-        "import torch\n"
-        "def both(model, images, references):\n"
-        "    assert model.embed(images[:1]).shape[1] == references.shape[1]\n"
-        "    assert torch.allclose(references.norm(dim=1), torch.ones(len(images)))\n"
-        "    ones = torch.ones(len(images), 14, 14, dtype=torch.float64)\n"
-        "    return {'ones': ones, 'zeros': 0 * ones}\n"
-    )
-    found = score_method(find_models(None)[0], user_method("own_methods:both", True), FORM)
-    assert [(s["model"], s["method"], s["map"], s["cells"]) for s in found] == [
-        (model, "own_methods:both", name, 14) for model in ("own", "untrained") for name in ("ones", "zeros")
-    ]
-    ones, zeros, *_ = found
-    assert (ones["area"], ones["empty"], zeros["area"], zeros["empty"]) == (0.5, 0, 0.5, 1)
-    assert ones["over"]["5"] == zeros["over"]["5"] == zeros["drop"] == zeros["pointing"] == 0
-    assert zeros["shifted"] == zeros["on_face"] == 0
-    assert zeros["rank"] > 1  # a map that finds no part does not rank the region first
-
-
-@pytest.mark.parametrize(
-    "returned", ["images", "images[:-1, 0]", "images[0, 0]", "images[:, 0].numpy()", "None", "{'a': images}"]
-)
-def test_maps_of_another_shape_are_refused(own_module, returned):
-    own_module(f"def wrong(model, images, references):\n    return {returned}\n")
-    images = torch.zeros(3, 3, 8, 8)
-    query = Query(SimpleNamespace(), images, torch.zeros(3, 4), torch.zeros(3, 1, 4))
-    with pytest.raises(RequestError, match=r"own_methods:wrong must return tensors of shape \(N, h, w\)"):
-        list(user_method("own_methods:wrong", True)(query))
-
-
-@pytest.mark.parametrize(
-    ("body", "sentence"),
-    [
-        ("images[:, 0] / 0", "must return maps that are finite in float32"),
-        ("{'a': images[:, 0], 'b': images[:, 0].log()}", "must return maps that are finite in float32"),
-        ("images[:, 0].double() * 1e300", "must return maps that are finite in float32"),
-        ("images[:, 0] * 1j", "must return real maps with cells, got torch.complex64 (3, 8, 8)"),
-        ("images[:, 0, :0]", "must return real maps with cells, got torch.float32 (3, 0, 8)"),
-        ("{}", "must return maps, got none"),
-        ("{}['here']", "failed: KeyError: 'here'"),
-        ("model.embed(images)", "failed: AttributeError: 'types.SimpleNamespace' object has no attribute"),
-        ("1 / 0", "failed: ZeroDivisionError: division by zero"),
-    ],
-)
-def test_what_goes_wrong_in_a_method_of_the_users_is_one_sentence(own_module, body, sentence):
-    own_module(f"def wrong(model, images, references):\n    return {body}\n")
-    query = Query(SimpleNamespace(), -torch.ones(3, 3, 8, 8), torch.zeros(3, 4), torch.zeros(3, 1, 4))
-    with pytest.raises(RequestError) as refused:
-        list(user_method("own_methods:wrong", True)(query))
-    assert str(refused.value).startswith(f"--method own_methods:wrong {sentence}")
-
-
-@pytest.mark.parametrize("spec", ["own_methods:right", "elsewhere:right"])
-def test_a_method_that_is_not_there(own_module, spec):
-    own_module("")
-    with pytest.raises(RequestError, match=f"--method {spec} cannot be had"):
-        user_method(spec, True)
-
-
-def test_a_module_of_the_users_that_cannot_be_imported(own_module):
-    own_module("raise ValueError('no such thing')\n")
-    with pytest.raises(
-        RequestError, match=r"--method own_methods:a cannot be had: ValueError: no such thing"
-    ):
-        user_method("own_methods:a", True)
-
-
-def test_the_users_code_does_not_run_untrusted(own_module):
-    own_module("raise SystemExit(7)\n")
-    with pytest.raises(RequestError, match="--trust-code"):
-        user_method("own_methods:any", False)
 
 
 @pytest.fixture(scope="module")

@@ -39,11 +39,12 @@ from leamfast_bench.truth.methods import (
     residual_taps,
 )
 from leamfast_bench.truth.models import PlantedModel, find_models
-from leamfast_bench.truth.peers import PACKAGES, PRIORS, missing, user_method
+from leamfast_bench.truth.peers import PACKAGES, PRIORS, missing
 from leamfast_bench.truth.planted import PlantedSet, planted_set
 from leamfast_bench.truth.scores import CURVE, PERCENTS
 from leamfast_bench.truth.scoring import make_query, score_maps
 from leamfast_bench.truth.tables import checks, tables
+from leamfast_bench.truth.user import user_method
 
 __all__ = ["BENCHMARK", "FULL", "LEARNT", "SMALL", "Form", "score_method", "score_model"]
 

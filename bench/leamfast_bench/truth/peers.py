@@ -5,21 +5,18 @@ gets them.
 """
 
 import importlib
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from leamfast.errors import RequestError
 from leamfast_bench.truth.methods import BATCH, Maps, Method, Query, residual_taps, tap_kind
 
-__all__ = ["CAM_TAPS", "PACKAGES", "PRIORS", "missing", "user_method"]
+__all__ = ["CAM_TAPS", "PACKAGES", "PRIORS", "missing", "whole"]
 
 CAM_TAPS = ("layer2.0.prelu", "layer3.0.prelu", "layer3.0", "layer4.0")
 GRADIENT_STEPS = 16
@@ -37,7 +34,8 @@ class _Score(nn.Module):
         return torch.cosine_similarity(self.network(images), references)
 
 
-def _whole(name: str, maps: Tensor, map_name: str = "", kind: str = "input") -> Maps:
+def whole(name: str, maps: Tensor, map_name: str = "", kind: str = "input") -> Maps:
+    """Maps (N, h, w) of a method without taps of ours, to be resized plainly."""
     return Maps(name, map_name, kind, min(maps.shape[-2:]), maps, None, torch.arange(len(maps)))
 
 
@@ -52,7 +50,7 @@ def grad_cam_package(query: Query) -> Iterator[Maps]:
             for tap in (tap for tap in residual_taps(query.model) if tap.name in CAM_TAPS):
                 with method(query.model.network, [modules[tap.name]]) as cam:
                     maps = torch.cat([_cam(cam, query, start) for start in _starts(query)])
-                yield replace(_whole(name, maps, tap.name, tap_kind(tap)), cells=tap.height)
+                yield replace(whole(name, maps, tap.name, tap_kind(tap)), cells=tap.height)
     finally:
         query.model.network.requires_grad_(False)
 
@@ -106,7 +104,7 @@ def captum_package(query: Query) -> Iterator[Maps]:
             part = slice(start, start + BATCH)
             images = query.images[part].clone().requires_grad_()
             parts.append(method(images, query.mean[part]).detach().float())
-        yield _whole(name, torch.cat(parts))
+        yield whole(name, torch.cat(parts))
 
 
 def centre_prior(query: Query) -> Iterator[Maps]:
@@ -114,7 +112,7 @@ def centre_prior(query: Query) -> Iterator[Maps]:
     size = query.images.shape[-1]
     axis = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
     bump = torch.exp(-((axis[:, None] ** 2 + axis**2) / (2 * (size / 4) ** 2)))
-    yield _whole("centre prior", bump.expand(len(query.images), -1, -1).to(query.images.device))
+    yield whole("centre prior", bump.expand(len(query.images), -1, -1).to(query.images.device))
 
 
 def edges(query: Query) -> Iterator[Maps]:
@@ -123,7 +121,7 @@ def edges(query: Query) -> Iterator[Maps]:
     sobel = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]], device=grey.device)
     kernels = torch.stack([sobel, sobel.T])[:, None]
     strength = functional.conv2d(functional.pad(grey, (1, 1, 1, 1), "replicate"), kernels).norm(dim=1)
-    yield _whole("edges", functional.avg_pool2d(strength[:, None], 5, 1, 2)[:, 0])
+    yield whole("edges", functional.avg_pool2d(strength[:, None], 5, 1, 2)[:, 0])
 
 
 def random_maps(query: Query) -> Iterator[Maps]:
@@ -133,7 +131,7 @@ def random_maps(query: Query) -> Iterator[Maps]:
         torch.rand(size, size, generator=torch.Generator().manual_seed(row))
         for row in range(len(query.images))
     ]
-    yield _whole("random", torch.stack(rows).to(query.images.device))
+    yield whole("random", torch.stack(rows).to(query.images.device))
 
 
 def _starts(query: Query) -> range:
@@ -157,47 +155,3 @@ def missing(package: str) -> str:
             "--no-deps, because it would bring an OpenCV that overwrites the one that is there"
         )
     return ""
-
-
-def user_method(spec: str, trust_code: bool) -> Method:
-    """A method of the user's: `module:function`.
-
-    The function takes a `leamfast.FaceModel`, preprocessed images (N, 3, H, W) and unit references (N, D),
-    and returns maps (N, h, w), or a mapping of names to such maps.
-
-    Raises:
-        RequestError: the code is not trusted, or cannot be had.
-    """
-    if not trust_code:
-        raise RequestError(f"--method {spec} runs code of yours: allow it with --trust-code")
-    module, colon, name = spec.partition(":")
-    if not colon:
-        raise RequestError(f"--method must be module:function, got {spec!r}")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))  # the user's module lies where the command is run
-    try:
-        function = getattr(importlib.import_module(module), name)
-    except Exception as exc:  # it is the user's code: whatever it raises is said, with its cause
-        raise RequestError(f"--method {spec} cannot be had: {type(exc).__name__}: {exc}") from exc
-
-    def method(query: Query) -> Iterator[Maps]:
-        try:
-            made = function(query.model, query.images, query.mean)
-        except Exception as exc:
-            raise RequestError(f"--method {spec} failed: {type(exc).__name__}: {exc}") from exc
-        named = made if isinstance(made, Mapping) else {"": made}
-        if not named:
-            raise RequestError(f"--method {spec} must return maps, got none")
-        for label, maps in named.items():
-            if not isinstance(maps, Tensor) or maps.ndim != 3 or len(maps) != len(query.images):
-                raise RequestError(f"--method {spec} must return tensors of shape (N, h, w)")
-            if maps.is_complex() or 0 in maps.shape:
-                raise RequestError(
-                    f"--method {spec} must return real maps with cells, got {maps.dtype} {tuple(maps.shape)}"
-                )
-            maps = maps.detach().float()
-            if not maps.isfinite().all():
-                raise RequestError(f"--method {spec} must return maps that are finite in float32")
-            yield _whole(spec, maps, str(label))
-
-    return method

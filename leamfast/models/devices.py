@@ -1,0 +1,29 @@
+"""Where models compute: what a user may ask for, and what it is called."""
+
+import platform
+
+import torch
+
+from leamfast.errors import RequestError
+
+__all__ = ["check_device", "device_name"]
+
+
+def check_device(device: str) -> None:
+    """Raise a RequestError unless `device` is cpu, or a GPU that torch sees here."""
+    try:
+        asked = torch.device(device)
+    except RuntimeError as exc:
+        raise RequestError(f"--device must be cpu, cuda or cuda:N, got {device!r}") from exc
+    if asked.type not in ("cpu", "cuda"):
+        raise RequestError(f"--device must be cpu, cuda or cuda:N, got {device!r}")
+    gpus = torch.cuda.device_count()
+    if asked.type == "cuda" and (asked.index or 0) >= gpus:
+        raise RequestError(f"--device {device} asks for a GPU, but torch sees {gpus} here: use --device cpu")
+
+
+def device_name(device: str) -> str:
+    """The GPU's name, or the processor's architecture and instruction set."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
