@@ -4,10 +4,12 @@ PYTHON ?= python3
 # Waiting threads soon sleep instead of spinning; see leamfast/__init__.py.
 export GOMP_SPINCOUNT ?= 1000
 BIN := .venv/bin
+RESULTS ?= out/maps.json
+THREADS ?= $(shell nproc)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fast gpu clean system
+.PHONY: help demo test lint fast gpu bench clean system
 
 help: ## Show what there is to make.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +31,10 @@ fast: .venv/tested ## The tests that take less than ten seconds each.
 
 gpu: ## The checks that need a CUDA device, with the packages of the current Python.
 	PYTHONPATH=.:kernels:bench $(PYTHON) -m pytest -m gpu
+
+bench: .venv/tested ## How fast maps are, beside other packages, in about 20 minutes; results in RESULTS=FILE.
+	@mkdir -p $(dir $(RESULTS))
+	$(BIN)/leamfast bench maps --threads $(THREADS) --out $(RESULTS)
 
 clean: ## Remove the environment and everything made.
 	rm -rf .venv leamfast-demo build dist .pytest_cache .mypy_cache .ruff_cache

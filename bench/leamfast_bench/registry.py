@@ -17,7 +17,7 @@ from leamfast.models.devices import check_device, device_name
 
 __all__ = ["Benchmark", "Options", "Table", "names", "origin", "registered", "run"]
 
-VERSIONS = ("leamfast", "torch", "triton", "numpy", "opencv-python", "grad-cam", "captum", "POT")
+VERSIONS = ("leamfast", "torch", "triton", "numpy", "opencv-python", "grad-cam", "captum", "torchcam", "POT")
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Benchmark:
     tables: Callable[[Mapping[str, Any]], list[Table]]
 
 
-MODULES = {"overhead": "leamfast_bench.overhead", "truth": "leamfast_bench.truth.benchmark"}
+MODULES = {"maps": "leamfast_bench.maps.benchmark", "truth": "leamfast_bench.truth.benchmark"}
 """Name -> module with the `BENCHMARK`; imported when it is asked for."""
 
 

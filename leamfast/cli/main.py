@@ -7,6 +7,7 @@ import typer
 
 from leamfast.cli.batch import batch
 from leamfast.cli.bench import bench
+from leamfast.cli.compile import compile_
 from leamfast.cli.demo import demo
 from leamfast.cli.inspect import info, layers, models
 from leamfast.cli.output import INTERRUPTED, note
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 for command in (demo, synth, batch, analyze, verify, models, layers, info, bench):
     app.command()(command)
+app.command("compile")(compile_)
 
 
 def main() -> None:

@@ -18,15 +18,16 @@ from leamfast.engine.crops import Crops, make_crops
 from leamfast.engine.maps import MapSettings, map_rows
 from leamfast.engine.plan import Shard
 from leamfast.faces.detection import RetinaFaceDetector, parse_detector
-from leamfast.leam.diagnostics import tap_warnings
-from leamfast.leam.program import EagerProgram
+from leamfast.leam.backends import build_program
+from leamfast.leam.diagnostics import program_warnings
+from leamfast.leam.program import Program
 from leamfast.leam.registration import plain_centres
 from leamfast.leam.taps import select_taps
 from leamfast.models.loading import load_model
 from leamfast.store.arrays import THRESHOLDS, Array
 from leamfast.store.part import Part
 
-__all__ = ["BatchFunction", "BatchSettings", "ModelSettings"]
+__all__ = ["BatchFunction", "BatchSettings", "ModelSettings", "set_up_torch"]
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,14 @@ class ModelSettings:
         spec: as `load_model` takes it.
         name: under which its results are stored.
         layers: names of its taps.
+        backend: who computes it.
         preprocessing: for a spec that brings none.
     """
 
     spec: str
     name: str
     layers: tuple[str, ...]
+    backend: str = "eager"
     preprocessing: Mapping[str, Any] | None = None
 
 
@@ -60,6 +63,7 @@ class BatchSettings:
         target: `loss` or `similarity`.
         activation: `signed` or `positive`.
         registration: `resize` or `receptive`.
+        precision: `fp32`, `tf32` or `bf16`.
         maps: reference policy, draws and batch size.
         threads: how many threads one process computes with.
         device: where models compute.
@@ -75,41 +79,51 @@ class BatchSettings:
     target: str
     activation: str
     registration: str
+    precision: str
     maps: MapSettings
     threads: int
     device: str
     trust_code: bool = False
 
 
+def set_up_torch(threads: int, device: str) -> None:
+    """Make torch compute with so many threads, and give the same bits for the same request."""
+    torch.set_num_threads(threads)
+    if torch.device(device).type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False  # float32 is float32; it is torch's default to round here
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
+
+
 class BatchFunction:
     """Shard -> part."""
 
-    def __init__(self, settings: BatchSettings) -> None:
+    def __init__(self, settings: BatchSettings, programs: dict[str, Program] | None = None) -> None:
         self.settings = settings
+        if programs is not None:  # built already, in this process
+            self.programs = programs
 
     def __getstate__(self) -> dict[str, Any]:
         return {"settings": self.settings}  # what a process has loaded stays there
 
     @cached_property
-    def programs(self) -> dict[str, EagerProgram]:
+    def programs(self) -> dict[str, Program]:
         """The model's programs by name, loaded at first use."""
         settings = self.settings
-        torch.set_num_threads(settings.threads)
-        if torch.device(settings.device).type == "cuda":
-            torch.backends.cudnn.allow_tf32 = False  # float32 is float32; it is torch's default to round here
-            torch.backends.cudnn.deterministic = True  # the same request gives the same bits
-            torch.backends.cudnn.benchmark = False
+        set_up_torch(settings.threads, settings.device)
         programs = {}
         for m in settings.models:
             model = load_model(
                 m.spec, preprocessing=m.preprocessing, trust_code=settings.trust_code, device=settings.device
             )
-            programs[m.name] = EagerProgram(
+            programs[m.name] = build_program(
                 model,
                 select_taps(model, m.layers),
-                settings.target,
-                settings.activation,
-                settings.registration,
+                target=settings.target,
+                activation=settings.activation,
+                registration=settings.registration,
+                backend=m.backend,
+                precision=settings.precision,
             )
         return programs
 
@@ -118,7 +132,7 @@ class BatchFunction:
         """What is known against the taps of each model."""
         activation, registration = self.settings.activation, self.settings.registration
         return {
-            name: tap_warnings(program.model, program.taps, activation=activation, registration=registration)
+            name: program_warnings(program, activation, registration)
             for name, program in self.programs.items()
         }
 
@@ -164,7 +178,9 @@ class BatchFunction:
                 )
             for broken in rows.broken:
                 crops.fail(
-                    crops.rows[broken].entry, "embed", f"the embedding by {name} is not finite: no map"
+                    crops.rows[broken].entry,
+                    "embed",
+                    f"embedding by {name} is not finite or zero: no map",
                 )
         counts = Counter(identities)
         for row, identity in zip(crops.rows, identities, strict=True):
@@ -209,7 +225,7 @@ def _crop_arrays(crops: Crops, size: int, labels: bool) -> dict[str, Array]:
     return arrays
 
 
-def _scales(name: str, program: EagerProgram) -> dict[str, Array]:
+def _scales(name: str, program: Program) -> dict[str, Array]:
     """Centres of the cells of each tap's grid, in input pixels (pixel centres at whole numbers)."""
     size = program.model.preprocessing.size
     scales = {}
@@ -221,7 +237,7 @@ def _scales(name: str, program: EagerProgram) -> dict[str, Array]:
     return scales
 
 
-def _attributes(program: EagerProgram, settings: BatchSettings) -> dict[str, Any]:
+def _attributes(program: Program, settings: BatchSettings) -> dict[str, Any]:
     preprocessing = program.model.preprocessing
     return {
         "architecture": program.model.architecture,
@@ -235,6 +251,7 @@ def _attributes(program: EagerProgram, settings: BatchSettings) -> dict[str, Any
         "references": settings.maps.references,
         "activation": settings.activation,
         "registration": settings.registration,
+        "precision": settings.precision,
         "thresholds": THRESHOLDS,
     }
 

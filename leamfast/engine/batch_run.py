@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,16 @@ from leamfast.engine.frozen import freeze
 from leamfast.engine.local import LocalDriver
 from leamfast.engine.maps import MapSettings
 from leamfast.engine.plan import Shard, plan_shards
+from leamfast.engine.programs import resolve_backends
 from leamfast.engine.progress import ImageProgress
 from leamfast.engine.run import RunReport, run
 from leamfast.errors import RequestError
 from leamfast.faces.detection import parse_detector
 from leamfast.faces.regions import REGIONS
-from leamfast.leam.diagnostics import tap_warnings
-from leamfast.leam.explainer import BACKENDS
-from leamfast.leam.program import ACTIVATIONS, TARGETS
+from leamfast.leam.backends import BACKENDS
+from leamfast.leam.diagnostics import program_warnings
+from leamfast.leam.precision import PRECISIONS
+from leamfast.leam.program import ACTIVATIONS, TARGETS, Program
 from leamfast.leam.references import POLICIES
 from leamfast.leam.registration import REGISTRATIONS
 from leamfast.leam.taps import select_taps
@@ -132,6 +134,9 @@ def run_batch(request: BatchRequest, note: Callable[[str], None] | None = None) 
     models = _load_models(request)
     before = read_frozen(folder.settings) if folder.settings.is_file() else None
     settings = _settings(request, manifest, models, before)
+    settings, programs = resolve_backends(
+        request.backend, settings, models, len(manifest.entries), before, note
+    )
     plan = plan_shards(manifest, request.shard_images or _shard_images(len(manifest.entries)))
     frozen = freeze(
         settings,
@@ -141,11 +146,10 @@ def run_batch(request: BatchRequest, note: Callable[[str], None] | None = None) 
         shards=[shard.images for shard in plan],
         align=request.align,
         precision=request.precision,
-        backend="eager",
     )
-    _warn(models, settings, note)
+    _warn(programs, settings, note)
     del models
-    function = BatchFunction(settings)
+    function = BatchFunction(settings, programs)
     _ = function.detector  # loaded now, so that one that cannot be used leaves no folder behind
     with folder.locked():
         if folder.settings.is_file() != (before is not None):
@@ -239,7 +243,9 @@ def _load_models(request: BatchRequest) -> list[FaceModel]:
         )
     for spec in request.model:
         brought = None if brings_preprocessing(spec) else given.get(spec_name(spec), given.get("*"))
-        models.append(load_model(spec, preprocessing=brought, trust_code=request.trust_code))
+        models.append(
+            load_model(spec, preprocessing=brought, trust_code=request.trust_code, device=request.device)
+        )
     names = [model.name for model in models]
     for name in names:
         if names.count(name) > 1:
@@ -265,6 +271,7 @@ def _settings(
                 spec,
                 model.name,
                 tuple(tap.name for tap in select_taps(model, layers[model.name])),
+                request.backend,
                 None if brings_preprocessing(spec) else model.preprocessing.to_dict(),
             )
             for spec, model in zip(request.model, models, strict=True)
@@ -276,6 +283,7 @@ def _settings(
         target=request.target,
         activation=request.activation,
         registration=request.registration,
+        precision=request.precision,
         maps=MapSettings(request.references, request.max_references, request.seed, request.batch_size),
         threads=threads,
         device=request.device,
@@ -287,17 +295,16 @@ def _detector_sha256(spec: str | None) -> str | None:
     return None if spec is None else file_sha256(parse_detector(spec).weights)
 
 
-def _warn(models: Sequence[FaceModel], settings: BatchSettings, note: Callable[[str], None]) -> None:
+def _warn(programs: Mapping[str, Program], settings: BatchSettings, note: Callable[[str], None]) -> None:
     """Say before the run which taps are known to mislead, one line a reason."""
-    for model, of_model in zip(models, settings.models, strict=True):
-        taps = select_taps(model, of_model.layers)
-        found = tap_warnings(model, taps, activation=settings.activation, registration=settings.registration)
+    for name, program in programs.items():
+        found = program_warnings(program, settings.activation, settings.registration)
         reasons: dict[str, list[str]] = {}
-        for name, texts in found.items():
+        for tap, texts in found.items():
             for text in texts:
-                reasons.setdefault(text, []).append(name)
-        for text, names in reasons.items():
-            note(f"{model.name} {', '.join(names)}: {text}")
+                reasons.setdefault(text, []).append(tap)
+        for text, taps in reasons.items():
+            note(f"{name} {', '.join(taps)}: {text}")
 
 
 def _layers_by_model(layers: Sequence[str], names: Sequence[str]) -> dict[str, str]:
@@ -341,7 +348,7 @@ def _check_choices(request: BatchRequest) -> None:
         "activation": (request.activation, ACTIVATIONS),
         "registration": (request.registration, REGISTRATIONS),
         "references": (request.references, POLICIES),
-        "precision": (request.precision, ("fp32",)),
+        "precision": (request.precision, PRECISIONS),
         "backend": (request.backend, BACKENDS),
     }
     for name, (value, allowed) in choices.items():

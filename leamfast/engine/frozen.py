@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from leamfast.engine.batch import BatchSettings
+from leamfast.models.compiled import CompiledModel
 from leamfast.models.devices import device_name
 from leamfast.models.face_model import FaceModel
 
 __all__ = ["freeze"]
 
 PACKAGES = ("leamfast", "leamfast_kernels")
-VERSIONS = ("torch", "triton", "numpy", "opencv-python", "pillow", "pyfacer", "h5py")
+VERSIONS = ("torch", "triton", "numpy", "opencv-python", "pillow", "pyfacer", "timm", "h5py")
 
 
 def freeze(
@@ -27,7 +28,6 @@ def freeze(
     shards: Sequence[int],
     align: str,
     precision: str,
-    backend: str,
 ) -> dict[str, Any]:
     """The frozen settings of a run, as plain values.
 
@@ -37,7 +37,7 @@ def freeze(
         manifest_sha256: of paths, identities, labels and metadata.
         detector_sha256: of the detector's weights.
         shards: images in each shard.
-        align, precision, backend: as resolved.
+        align, precision: as resolved.
     """
     return {
         "manifest": manifest_sha256,
@@ -57,15 +57,17 @@ def freeze(
         "activation": settings.activation,
         "registration": settings.registration,
         "precision": precision,
-        "backend": backend,
-        "memory_layout": "contiguous",
+        "backend": ",".join(sorted({m.backend for m in settings.models})),
         "threads": settings.threads,
         "device": device_name(settings.device),
         "models": {
             m.name: {
                 "architecture": m.architecture,
                 "weights": m.weights,
+                **({"program": m.file} if isinstance(m, CompiledModel) else {}),
                 "layers": list(s.layers),
+                "backend": s.backend,
+                "memory_layout": "contiguous" if s.backend == "eager" else "channels_last",
                 "preprocessing": m.preprocessing.to_dict(),
             }
             for m, s in zip(models, settings.models, strict=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 from leamfast.engine.batches import pack
 from leamfast.faces.regions import REGIONS
 from leamfast.leam.fused import fuse, normalise
-from leamfast.leam.program import EagerProgram
+from leamfast.leam.program import Program
 from leamfast.leam.references import SAME, draw_references, leave_one_out, unit
 from leamfast.leam.registration import Centres
 from leamfast.leam.stored import to_stored
@@ -37,7 +37,7 @@ class ModelRows:
     Attributes:
         arrays: the arrays.
         equal: rows that equal a reference.
-        broken: rows whose embedding is not finite.
+        broken: rows whose embedding is not finite, or zero.
     """
 
     arrays: dict[str, Array]
@@ -46,7 +46,7 @@ class ModelRows:
 
 
 def map_rows(
-    program: EagerProgram,
+    program: Program,
     crops: np.ndarray,
     labels: np.ndarray | None,
     identities: Sequence[int],
@@ -69,7 +69,6 @@ def map_rows(
         return _no_rows(program, labels is not None, persons, settings)
     pieces: dict[str, list[Tensor]] = {}
     each: dict[str, list[Tensor]] = {}
-    equal: list[int] = []
     size = crops.shape[1]
     batches = pack(identities, settings.batch_size)
     units = _first_pass(program, crops, identities, batches, settings)
@@ -84,9 +83,7 @@ def map_rows(
         else:
             output = program(images, references=references)
         same = output.cosines > 1 - SAME
-        equal += [
-            row for row, bad in zip(batch, same.reshape(len(batch), -1).any(1).tolist(), strict=True) if bad
-        ]
+        _keep(pieces, {"equal": same.reshape(len(batch), -1).any(dim=1)})
         label = None if labels is None else torch.from_numpy(labels[batch])
         _keep(pieces, {"embedding": output.embeddings})
         stored = {}
@@ -102,15 +99,19 @@ def map_rows(
         fused = fuse([maps.float() for maps in stored.values()], size, program.centres.values())
         _keep(pieces, _shares("fused", fused, label, size))
 
+    if program.model.device.type == "cuda":
+        torch.cuda.synchronize()  # the copies to the host are on their way
+    equal = torch.cat(pieces.pop("equal")).nonzero().flatten().tolist()
     arrays = {name: _array(name, torch.cat(values)) for name, values in (pieces | each).items()}
     for tap in stored:
         means = _identity_maps(arrays[f"layer/{tap}/map"].values, identities, persons)
         arrays[f"layer/{tap}/identity_map"] = Array(means, ("person", "h", "w"))
-    broken = np.flatnonzero(~np.isfinite(arrays["embedding"].values).all(axis=1)).tolist()
+    norms = np.linalg.norm(arrays["embedding"].values, axis=1)
+    broken = np.flatnonzero(~(np.isfinite(norms) & (norms > 0))).tolist()
     return ModelRows(arrays, equal, broken)
 
 
-def _no_rows(program: EagerProgram, labelled: bool, persons: int, settings: MapSettings) -> ModelRows:
+def _no_rows(program: Program, labelled: bool, persons: int, settings: MapSettings) -> ModelRows:
     """The arrays of a shard without a usable image: those of one black crop, emptied."""
     size = program.model.preprocessing.size
     black = np.zeros((1, size, size, 3), np.uint8)
@@ -124,7 +125,7 @@ def _no_rows(program: EagerProgram, labelled: bool, persons: int, settings: MapS
 
 
 def _first_pass(
-    program: EagerProgram,
+    program: Program,
     crops: np.ndarray,
     identities: Sequence[int],
     batches: Sequence[Sequence[int]],
@@ -203,7 +204,15 @@ def _shares(
 
 def _keep(pieces: dict[str, list[Tensor]], values: Mapping[str, Tensor]) -> None:
     for name, value in values.items():
-        pieces.setdefault(name, []).append(value.cpu())
+        pieces.setdefault(name, []).append(_to_host(value))
+
+
+def _to_host(value: Tensor) -> Tensor:
+    """The value in host memory; from a GPU it is on its way there, while the next batch is computed."""
+    if not value.is_cuda:
+        return value
+    host = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
+    return host.copy_(value, non_blocking=True)
 
 
 def _array(name: str, values: Tensor) -> Array:

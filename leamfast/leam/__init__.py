@@ -3,7 +3,7 @@
 from leamfast.leam.explainer import LEAM, LeamResult
 from leamfast.leam.fused import fuse, normalise
 from leamfast.leam.presets import PRESETS, Preset
-from leamfast.leam.program import ACTIVATIONS, TARGETS, EagerProgram, ProgramOutput
+from leamfast.leam.program import ACTIVATIONS, TARGETS, Program, ProgramOutput
 from leamfast.leam.references import POLICIES, draw_references, leave_one_out
 from leamfast.leam.registration import REGISTRATIONS, cell_centres
 from leamfast.leam.taps import select_taps
@@ -15,7 +15,7 @@ __all__ = [
     "PRESETS",
     "REGISTRATIONS",
     "TARGETS",
-    "EagerProgram",
+    "Program",
     "LeamResult",
     "Preset",
     "ProgramOutput",

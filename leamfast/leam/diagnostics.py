@@ -9,15 +9,24 @@ import torch
 from torch import Tensor, nn
 
 from leamfast.errors import RequestError
+from leamfast.leam.program import Program
 from leamfast.leam.registration import Centres, cell_centres, plain_centres
+from leamfast.models.compiled import CompiledModel
 from leamfast.models.face_model import FaceModel
 from leamfast.models.layers import Layer, hooks
 
-__all__ = ["tap_warnings"]
+__all__ = ["program_warnings", "tap_warnings"]
 
 FACE = 112  # pixels of an aligned crop, to which the lengths below refer
 DISPLACED = 3.0  # pixels off from where cells look; half the width of a synthetic eye
 COARSE = 100.0  # pixels a cell: about an eye
+
+
+def program_warnings(program: Program, activation: str, registration: str) -> dict[str, tuple[str, ...]]:
+    """`tap_warnings` of a program's taps; a compiled program brings them."""
+    if isinstance(program.model, CompiledModel):
+        return {tap.name: program.model.info.warnings[tap.name] for tap in program.taps}
+    return tap_warnings(program.model, program.taps, activation=activation, registration=registration)
 
 
 def tap_warnings(

@@ -7,15 +7,13 @@ import torch
 from torch import Tensor
 
 from leamfast.errors import RequestError
-from leamfast.leam.program import EagerProgram
+from leamfast.leam.backends import BACKENDS, build_program
 from leamfast.leam.references import SAME
 from leamfast.leam.registration import Centres
 from leamfast.leam.taps import select_taps
 from leamfast.models.face_model import FaceModel
 
-__all__ = ["BACKENDS", "LEAM", "LeamResult"]
-
-BACKENDS = ("auto", "eager")
+__all__ = ["LEAM", "LeamResult"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,9 @@ class LEAM:
         model: from `leamfast.load_model`.
         layers: `auto`, `all`, or names of layers.
         target: `loss` (gradient of 1 - cos, as the paper states) or `similarity` (gradient of cos).
-        backend: `eager`, or `auto`, which chooses among those that are installed.
+        backend: `eager`, `torchscript` or `inductor`; `auto` is the first, as compiling pays for thousands
+            of images only.
+        precision: `fp32`, `tf32` (on CUDA) or `bf16`.
         activation: `signed` (as the paper), or `positive` (ReLU of the activations).
         registration: `resize` (as the paper), or `receptive`: `centres` then says where the cells of a map
             really lie. The maps are the same; what is made of them at the input's size is not.
@@ -60,12 +60,21 @@ class LEAM:
         backend: str = "auto",
         activation: str = "signed",
         registration: str = "resize",
+        precision: str = "fp32",
     ) -> None:
         if not isinstance(model, FaceModel):
             raise TypeError(f"model must come from leamfast.load_model, got {type(model).__name__}")
         if backend not in BACKENDS:
             raise RequestError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
-        self.program = EagerProgram(model, select_taps(model, layers), target, activation, registration)
+        self.program = build_program(
+            model,
+            select_taps(model, layers),
+            target=target,
+            activation=activation,
+            registration=registration,
+            backend="eager" if backend == "auto" else backend,
+            precision=precision,
+        )
 
     @property
     def taps(self) -> tuple[str, ...]:
@@ -103,6 +112,13 @@ class LEAM:
                 f"got {tuple(references.shape)}"
             )
         output = self.program(images, references=references)
+        norms = output.embeddings.norm(dim=1)
+        if bool((broken := ~(norms.isfinite() & (norms > 0))).any()):
+            i = int(broken.nonzero()[0])
+            raise RequestError(
+                f"images[{i}] has an embedding that is {'zero' if norms[i] == 0 else 'not finite'}, "
+                "which has no direction to compare: leave it out"
+            )
         equal = (output.cosines > 1 - SAME).flatten()
         if bool(equal.any()):
             i = int(torch.nonzero(equal)[0]) // max(1, equal.numel() // images.shape[0])

@@ -6,18 +6,21 @@ ReLU(sum_k ReLU(G^k) * A^k) (LayerCAM, Jiang et al. 2021, carried over to embedd
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from leamfast.errors import RequestError
+from leamfast.leam.eager import EagerPasses
+from leamfast.leam.precision import matrix_products
 from leamfast.leam.references import unit
 from leamfast.leam.registration import REGISTRATIONS, Centres, cell_centres
+from leamfast.models.compiled import CompiledModel
 from leamfast.models.face_model import FaceModel
-from leamfast.models.layers import Layer, hooks
-from leamfast_kernels import aggregate
+from leamfast.models.layers import Layer
 
-__all__ = ["ACTIVATIONS", "TARGETS", "EagerProgram", "ProgramOutput"]
+__all__ = ["ACTIVATIONS", "TARGETS", "Passes", "Program", "ProgramOutput"]
 
 TARGETS = ("loss", "similarity")
 ACTIVATIONS = ("signed", "positive")
@@ -38,11 +41,25 @@ class ProgramOutput:
     maps: dict[str, Tensor]
 
 
-class EagerProgram:
-    """(images, weights, references) -> embeddings and the maps of all taps, by plain autograd.
+class Passes(Protocol):
+    """A forward pass, and backward passes over what it kept.
 
-    The first tap's activation is the leaf: the backward pass stops there, and no gradient of a parameter is
-    ever computed. The network is left as it was: hooks are gone afterwards whatever happens.
+    Implementations: `EagerPasses`, and those that run a recording of it.
+    """
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Any]:
+        """Images (B, 3, H, W) -> embeddings (B, D), without gradient, and what backward passes need."""
+        ...
+
+    def backward(self, tape: Any, cotangents: Tensor, last: bool) -> Sequence[Tensor]:
+        """Maps (B, h, w) of every tap for gradients (B, D) of the target with respect to the embeddings."""
+        ...
+
+
+class Program:
+    """(images, weights, references) -> embeddings and the maps of all taps.
+
+    One forward pass, and one backward pass a reference of an image.
 
     Args:
         model: the model.
@@ -50,6 +67,8 @@ class EagerProgram:
         target: `loss` (gradient of 1 - cos) or `similarity` (gradient of cos).
         activation: `signed` (A as it is) or `positive` (ReLU(A)).
         registration: `resize` or `receptive`; where `centres` says that the cells of a map lie.
+        precision: `fp32`, or `tf32` and `bf16`, in which the passes compute.
+        passes: who computes (default: plain autograd).
     """
 
     def __init__(
@@ -59,22 +78,26 @@ class EagerProgram:
         target: str = "loss",
         activation: str = "signed",
         registration: str = "resize",
+        precision: str = "fp32",
+        passes: Passes | None = None,
     ) -> None:
-        if target not in TARGETS:
-            raise RequestError(f"target must be one of {', '.join(TARGETS)}, got {target!r}")
+        for name, value, allowed in (
+            ("target", target, TARGETS),
+            ("activation", activation, ACTIVATIONS),
+            ("registration", registration, REGISTRATIONS),
+        ):
+            if value not in allowed:
+                raise RequestError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
         self.model = model
         self.taps = tuple(taps)
-        if activation not in ACTIVATIONS:
-            raise RequestError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
-        if registration not in REGISTRATIONS:
-            raise RequestError(
-                f"registration must be one of {', '.join(REGISTRATIONS)}, got {registration!r}"
-            )
+        self.precision = precision
         self.sign = -1.0 if target == "loss" else 1.0
-        self.positive = activation == "positive"
+        self.passes = passes or EagerPasses(model, self.taps, positive=activation == "positive")
         # None is the plain resize, which kernels compute without a table of centres.
         self.centres: dict[str, Centres | None] = dict.fromkeys(tap.name for tap in self.taps)
-        if registration == "receptive":
+        if isinstance(model, CompiledModel):
+            self.centres = {tap.name: model.info.centres[tap.name] for tap in self.taps}
+        elif registration == "receptive":
             self.centres |= cell_centres(model, self.taps)
 
     def __call__(
@@ -94,59 +117,47 @@ class EagerProgram:
             raise RequestError(
                 "the network is in training mode, where images influence each other: call .eval()"
             )
-        with torch.set_grad_enabled(False):  # a tap's hook turns gradients on from there
-            embeddings, acts = self._forward(images)
-            units = unit(embeddings)
-            # An embedding that is not finite must not reach other images through 0 * NaN.
-            broken = ~units.detach().isfinite().all(dim=1)
-            r = _references(units.detach().masked_fill(broken[:, None], 0), weights, references)
-            if r.shape[-1] != units.shape[-1]:
-                raise RequestError(
-                    f"references must have the model's {units.shape[-1]} dimensions, got {r.shape[-1]}"
-                )
-            missing = ~(r.abs().amax(dim=-1) > 0)  # all zero, or NaN
-            missing = missing | broken.view(-1, *[1] * (missing.ndim - 1))
-            towards = unit(torch.where(missing[..., None], units.detach().view(_per(r, units)), r))
-            cosines = (units.view(_per(r, units)) * towards).sum(dim=-1)
-            maps = self._maps(acts, cosines, missing)
-            return ProgramOutput(embeddings.detach(), cosines.detach().masked_fill(missing, torch.nan), maps)
+        with matrix_products(self.precision):
+            return self._computed(images, weights, references)
 
-    def _forward(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        acts: dict[str, Tensor] = {}
-        modules = dict(self.model.network.named_modules())
-        with hooks() as handles:
-            for tap in self.taps:
-
-                def capture(module: nn.Module, _: object, output: Tensor, tap: Layer = tap) -> Tensor:
-                    if not output.requires_grad:
-                        output = output.detach().requires_grad_()
-                        torch.set_grad_enabled(True)
-                    acts[tap.name] = output
-                    return output.clone() if tap.overwritten else output
-
-                handles.append(modules[tap.name].register_forward_hook(capture))
-            embeddings = self.model.network(images)
-        return embeddings if embeddings.dtype == torch.float64 else embeddings.float(), acts
-
-    def _maps(self, acts: dict[str, Tensor], cosines: Tensor, missing: Tensor) -> dict[str, Tensor]:
-        columns = cosines[:, None] if cosines.ndim == 1 else cosines
-        maps: dict[str, list[Tensor]] = {name: [] for name in acts}
-        for i in range(columns.shape[1]):
-            grads = torch.autograd.grad(
-                self.sign * columns[:, i].sum(),
-                list(acts.values()),
-                retain_graph=i + 1 < columns.shape[1],
-                allow_unused=True,
+    def _computed(self, images: Tensor, weights: Tensor | None, references: Tensor | None) -> ProgramOutput:
+        embeddings, tape = self.passes.forward(images)
+        norms = embeddings.norm(dim=1, keepdim=True)
+        # An embedding without a direction must not reach other images through 0 * NaN.
+        broken = ~(norms.isfinite() & (norms > 0)).squeeze(1)
+        units = (embeddings / norms).masked_fill(broken[:, None], 0)
+        r = _references(units, weights, references)
+        if r.shape[-1] != units.shape[-1]:
+            raise RequestError(
+                f"references must have the model's {units.shape[-1]} dimensions, got {r.shape[-1]}"
             )
-            for (name, act), grad in zip(acts.items(), grads, strict=True):
-                if grad is None:
-                    raise RequestError(
-                        f"layer {name!r} of {self.model.name} does not influence the embedding"
-                    )
-                act = act.detach()
-                maps[name].append(aggregate(act.clamp_min(0) if self.positive else act, grad))
+        missing = ~(r.abs().amax(dim=-1) > 0)  # all zero, or NaN
+        missing = missing | broken.view(-1, *[1] * (missing.ndim - 1))
+        towards = unit(r.masked_fill(missing[..., None], 0))
+        cosines = (units.view(_per(r, units)) * towards).sum(dim=-1)
+        maps = self._maps(tape, units, norms, towards, cosines, missing)
+        return ProgramOutput(embeddings, cosines.masked_fill(missing, torch.nan), maps)
+
+    def _maps(
+        self,
+        tape: Any,
+        units: Tensor,
+        norms: Tensor,
+        towards: Tensor,
+        cosines: Tensor,
+        missing: Tensor,
+    ) -> dict[str, Tensor]:
+        columns = towards[:, None] if towards.ndim == 2 else towards
+        angles = cosines[:, None] if cosines.ndim == 1 else cosines
+        maps: list[Sequence[Tensor]] = []
+        for i in range(columns.shape[1]):
+            # d cos(f, r) / df = (r/|r| - cos * f/|f|) / |f|
+            gradients = self.sign * (columns[:, i] - angles[:, i, None] * units) / norms
+            gradients = gradients.masked_fill(missing.view(angles.shape)[:, i, None], 0)
+            maps.append(self.passes.backward(tape, gradients, last=i + 1 == columns.shape[1]))
         joined = {
-            name: parts[0] if cosines.ndim == 1 else torch.stack(parts, dim=1) for name, parts in maps.items()
+            tap.name: parts[0] if cosines.ndim == 1 else torch.stack(parts, dim=1)
+            for tap, parts in zip(self.taps, zip(*maps, strict=True), strict=True)
         }
         return {name: m.masked_fill(missing[..., None, None], torch.nan) for name, m in joined.items()}
 

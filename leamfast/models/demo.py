@@ -7,9 +7,10 @@ people apart and nobody else.
 """
 
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from leamfast.models.iresnet import IResNet
+if TYPE_CHECKING:
+    from leamfast.models.iresnet import IResNet
 
 __all__ = ["DEMO_ARCHITECTURE", "DEMO_MEAN", "DEMO_STD", "DEMO_WEIGHTS", "demo_network"]
 
@@ -35,6 +36,8 @@ DEMO_ARCHITECTURE: Final[dict[str, str]] = {
 }
 
 
-def demo_network() -> IResNet:
+def demo_network() -> "IResNet":
     """The demo model's network, with random weights: (N, 3, 112, 112) -> (N, 128)."""
+    from leamfast.models.iresnet import IResNet
+
     return IResNet(DEMO_BLOCKS, DEMO_WIDTHS, DEMO_EMBEDDING, DEMO_SIZE, DEMO_STEM_STRIDE)

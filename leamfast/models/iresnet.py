@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ["IRESNET_BLOCKS", "IResNet"]
+__all__ = ["IRESNET_BLOCKS", "IResNet", "iresnet"]
 
 IRESNET_BLOCKS: dict[int, tuple[int, int, int, int]] = {
     18: (2, 2, 2, 2),
@@ -82,3 +82,8 @@ class IResNet(nn.Module):
         x = self.prelu(self.bn1(self.conv1(x)))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.features(self.fc(torch.flatten(self.bn2(x), 1)))
+
+
+def iresnet(depth: int) -> IResNet:
+    """The network of a depth that `IRESNET_BLOCKS` has."""
+    return IResNet(IRESNET_BLOCKS[depth])

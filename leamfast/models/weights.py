@@ -3,8 +3,10 @@
 import hashlib
 import pickle
 import warnings
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -17,6 +19,10 @@ __all__ = ["file_sha256", "mismatch", "read_state_dict", "state_sha256", "tensor
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 PREFIXES = ("module.", "model.")
+NETWORK, HEAD = "model.", "head."  # parts of the Lightning modules of AdaFace
+
+# What the checkpoints of these carry beside tensors is about training: settings, callbacks, counters.
+TRAINING = ("pytorch_lightning.", "lightning.", "lightning_fabric.")
 
 
 def file_sha256(path: Path) -> str:
@@ -29,7 +35,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Tensors by name from a `.safetensors` or torch checkpoint, on the CPU.
 
     Only tensors are read (`weights_only=True`): a checkpoint that would run code is refused. The wrappers
-    `{"state_dict": ...}` and the prefixes `module.` and `model.` are taken off.
+    `{"state_dict": ...}` and the prefixes `module.` and `model.` are taken off, and the classifier that a
+    Lightning checkpoint holds beside the network, as `head.`, is left out.
 
     Raises:
         RequestError: the file is missing, unreadable, or holds no state dict.
@@ -42,11 +49,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         except (SafetensorError, OSError) as exc:
             raise RequestError(f"weights file {path} is not readable as safetensors: {exc}") from exc
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", "Detected pickle protocol"
-            )  # refused or read, not half understood
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        content = _tensors_only(path)
     except pickle.UnpicklingError as exc:
         raise RequestError(
             f"weights file {path} holds more than tensors, and nothing else is unpickled "
@@ -63,9 +66,43 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if not named or not content or not all(map(torch.is_tensor, content.values())):
         raise RequestError(f"weights file {path} holds no state dict (tensors by name) but {_kind(content)}")
     state = dict(content)
+    if all(key.startswith((NETWORK, HEAD)) for key in state) and any(k.startswith(NETWORK) for k in state):
+        state = {key: value for key, value in state.items() if key.startswith(NETWORK)}
     while prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in state)), None):
         state = {key.removeprefix(prefix): value for key, value in state.items()}
     return state
+
+
+class _Dropped:
+    """Stands in for a class of a training framework: whatever is made of it is an empty mapping."""
+
+    def __new__(cls, *_: object) -> OrderedDict[object, object]:  # type: ignore[misc]
+        return OrderedDict()
+
+
+def _tensors_only(path: Path) -> Any:
+    """The content of a torch checkpoint, in which nothing but tensors and plain values may be."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Detected pickle protocol")  # refused or read, not half understood
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:
+            names = _training_classes(path)
+            if not names:
+                raise
+        stand_ins: list[Any] = [(type(name, (_Dropped,), {}), name) for name in names]
+        with torch.serialization.safe_globals(stand_ins):
+            return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _training_classes(path: Path) -> list[str]:
+    """Names of what a checkpoint holds beside tensors; none where any of it is not about training."""
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # a file that cannot be looked through stays refused
+        return []
+    known = all(name.startswith(TRAINING) or name == "argparse.Namespace" for name in names)
+    return names if known else []
 
 
 def state_sha256(network: nn.Module) -> str:

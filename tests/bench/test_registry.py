@@ -24,7 +24,7 @@ def refused(monkeypatch, capsys, *args: str) -> str:
 
 
 def test_without_a_suite_all_are_listed():
-    assert registry.names() == ("overhead", "truth")
+    assert registry.names() == ("maps", "truth")
     listed = CliRunner().invoke(app, ["bench"])
     as_json = CliRunner().invoke(app, ["bench", "--json"])
     assert (listed.exit_code, as_json.exit_code) == (0, 0)
@@ -38,7 +38,7 @@ def test_without_a_suite_all_are_listed():
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        (["speed"], "benchmark must be one of overhead, truth, got 'speed'"),
+        (["speed"], "benchmark must be one of maps, truth, got 'speed'"),
         (
             ["truth", "--method", "own_methods:centre"],
             "--method own_methods:centre runs code of yours: allow it with --trust-code",
@@ -62,12 +62,12 @@ def test_without_a_suite_all_are_listed():
         ),
         (["truth", "--device", "gpu"], "--device must be cpu, cuda or cuda:N, got 'gpu'"),
         (["truth", "--device", "meta"], "--device must be cpu, cuda or cuda:N, got 'meta'"),
-        (["overhead", "--device", "mps"], "--device must be cpu, cuda or cuda:N, got 'mps'"),
+        (["maps", "--device", "mps"], "--device must be cpu, cuda or cuda:N, got 'mps'"),
         (
-            ["overhead", "--models", "nowhere"],
-            "--models means nothing to the benchmark overhead: leave it out",
+            ["maps", "--models", "nowhere"],
+            "--models means nothing to the benchmark maps: leave it out",
         ),
-        (["overhead", "--workers", "2"], "--workers means nothing to the benchmark overhead: leave it out"),
+        (["maps", "--workers", "2"], "--workers means nothing to the benchmark maps: leave it out"),
     ],
 )
 def test_what_the_user_did_wrong_is_one_sentence(monkeypatch, capsys, own_module, args, sentence):

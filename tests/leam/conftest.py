@@ -1,9 +1,14 @@
 """Small models on which maps are computed."""
 
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
+from leamfast.leam.compiling import has_compiler
 from leamfast.models import FaceModel, Preprocessing
 from leamfast.models.iresnet import IResNet
 
@@ -51,3 +56,20 @@ class InPlace(nn.Module):
 def in_place() -> FaceModel:
     torch.manual_seed(1)
     return face_model(InPlace())
+
+
+@pytest.fixture(scope="session")
+def program_cache(tmp_path_factory) -> Iterator[Path]:
+    """A cache of compiled programs of this session's own."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def compiler() -> None:
+    """A C++ compiler, without which Inductor cannot work; continuous integration must have one."""
+    if not has_compiler():
+        assert not os.environ.get("CI"), "continuous integration needs a C++ compiler"
+        pytest.skip("no C++ compiler")

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from leamfast import LEAM, FaceModel, RequestError
-from leamfast.leam.program import EagerProgram
+from leamfast.leam.program import Program
 from leamfast.leam.references import leave_one_out
 from leamfast.leam.taps import select_taps
 from leamfast.models.layers import Layer
@@ -188,7 +188,7 @@ def test_hooks_and_grad_mode_are_restored_after_an_error(small_iresnet):
     small_iresnet.network.fc.register_forward_pre_hook(lambda *a: 1 / 0)
     taps = [Layer(SHALLOW, "Conv2d", 4, 32, 32, 1, False)]
     with pytest.raises(ZeroDivisionError):
-        EagerProgram(small_iresnet, taps)(images, references=references)
+        Program(small_iresnet, taps)(images, references=references)
     assert not any(module._forward_hooks for module in small_iresnet.network.modules())
     assert torch.is_grad_enabled()
 
@@ -231,7 +231,7 @@ def test_batch_equals_loop(small_iresnet):
 def test_references_inside_the_batch_equal_references_given(small_iresnet):
     images, _ = inputs(small_iresnet, count=6)
     identities = torch.tensor([0, 0, 1, 1, 1, 2])
-    program = EagerProgram(small_iresnet, select_taps(small_iresnet, "auto"))
+    program = Program(small_iresnet, select_taps(small_iresnet, "auto"))
     inside = program(images, leave_one_out(identities))
     with torch.no_grad():
         units = nn.functional.normalize(small_iresnet.network(images))

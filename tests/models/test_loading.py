@@ -73,6 +73,17 @@ def test_weights_of_another_architecture_say_which_they_fit(tmp_path, state):
         load_model(f"AF_R50={tmp_path / 'w.pt'}")
 
 
+def test_weights_of_facenet_come_with_a_classifier_that_is_left_out(tmp_path):
+    state = build(ZOO["IR_CASIA"], seed=1).state_dict()
+    torch.save(
+        {**state, "logits.weight": torch.zeros(3, 512), "logits.bias": torch.zeros(3)}, tmp_path / "c.pt"
+    )
+    model = load_model(f"IR_CASIA={tmp_path / 'c.pt'}")
+    assert torch.equal(model.network.last_linear.weight, state["last_linear.weight"])
+    with pytest.raises(RequestError, match="do not fit iresnet18.*would fit inceptionresnetv1"):
+        load_model(f"AF_R18={tmp_path / 'c.pt'}")
+
+
 class Malicious:
     def __reduce__(self):
         return (print, ("code ran",))
@@ -171,6 +182,61 @@ def test_a_factory_needs_trust_and_preprocessing(tmp_path, monkeypatch):
             load_model(spec, trust_code=True, preprocessing=PREPROCESSING)
     with pytest.raises(RequestError, match="must not be given"):
         load_model("mobilefacenet=random:0", preprocessing=PREPROCESSING)
+
+
+NETS = """
+import torch
+from torch import nn
+
+class Normed(nn.Module):
+    def __init__(self, norm):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3, 2, 1), norm
+
+    def forward(self, x):
+        return self.norm(self.conv(x)).mean((2, 3))
+
+def batch():
+    return Normed(nn.BatchNorm2d(4, track_running_stats=False))
+
+def instance():
+    return Normed(nn.InstanceNorm2d(4))
+
+def diverged():
+    network = Normed(nn.BatchNorm2d(4))
+    network.norm.running_var[2] = torch.inf
+    return network
+
+def broken():
+    network = Normed(nn.BatchNorm2d(4))
+    nn.init.constant_(network.conv.bias, torch.nan)
+    return network
+
+def grid():
+    return nn.Conv2d(3, 4, 3)
+
+def picky():
+    return nn.Sequential(nn.Flatten(), nn.Linear(75, 4))
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("batch", r"norm \(BatchNorm2d\) must have running statistics, without which images of a batch"),
+        ("diverged", "norm.running_var that are not finite"),
+        ("broken", "conv.bias that are not finite"),
+        ("grid", r"model grid must return embeddings of shape \(N, D\).*got float32 \(1, 4, 14, 14\)"),
+        ("picky", "does not take images of 16 pixels: .*mat1 and mat2"),
+    ],
+)
+def test_networks_that_cannot_be_explained_are_refused(tmp_path, monkeypatch, name, words):
+    (tmp_path / "refused_nets.py").write_text(NETS)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(RequestError, match=words):
+        load_model(f"refused_nets:{name}", trust_code=True, preprocessing=PREPROCESSING)
+    instance = load_model("refused_nets:instance", trust_code=True, preprocessing=PREPROCESSING)
+    assert [layer.name for layer in instance.taps()] == ["conv", "norm"]  # it norms every image by itself
 
 
 def test_the_public_mobilefacenet_weights(shared_data):

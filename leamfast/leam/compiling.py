@@ -1,0 +1,120 @@
+"""From a recording to a file that runs: a TorchScript archive, or native code by AOTInductor."""
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from leamfast.errors import RequestError
+from leamfast.leam.recording import Recording
+from leamfast.models.compiled import ABOUT, ProgramInfo
+from leamfast.models.jit import save_script
+
+__all__ = ["COMPILERS", "has_compiler", "write_program"]
+
+aten = torch.ops.aten
+Node = Any  # torch types what a node may hold too widely to be used
+
+IMAGES = 5  # of the batch that a program is compiled with; it runs with any from 2 on
+MOST = 1 << 16  # images of a batch
+
+
+def write_program(recording: Recording, info: ProgramInfo, path: Path) -> None:
+    """Compile the passes of a program into a file, whole or not at all.
+
+    Args:
+        recording: the passes; changed on the way.
+        info: what the program is; `backend` says how it is compiled.
+        path: the file, which appears when it is complete.
+
+    Raises:
+        RequestError: the compiler cannot.
+    """
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
+        made = Path(folder) / f"program{'.pt2' if info.backend == 'inductor' else '.pt'}"
+        try:
+            COMPILERS[info.backend](recording, info, made)
+        except Exception as exc:  # compilers raise nearly anything
+            text = (str(exc) or type(exc).__name__).splitlines()[0]
+            raise RequestError(
+                f"{info.model} cannot be compiled by {info.backend} ({type(exc).__name__}: {text}): "
+                "use backend eager"
+            ) from exc
+        os.replace(made, path)
+
+
+def has_compiler() -> bool:
+    """Whether there is the C++ compiler that native code for a CPU needs."""
+    return any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "clang++"))
+
+
+def _torchscript(recording: Recording, info: ProgramInfo, path: Path) -> None:
+    for graph in (recording.forward, recording.backward):
+        for node in graph.graph.nodes:
+            if node.target == aten.sym_size.int:
+                node.target = aten.size
+            elif isinstance(node.target, torch._ops.OpOverload):
+                node.target = node.target.overloadpacket
+        graph.recompile()
+    passes = {"forward_pass": recording.forward, "backward_pass": recording.backward}
+    save_script(passes, path, {ABOUT: info.to_json()})
+
+
+def _inductor(recording: Recording, info: ProgramInfo, path: Path) -> None:
+    from torch.export.pt2_archive._package import package_pt2
+
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # of machines without a GPU
+    _plain_aggregate(recording.backward)
+    files = {}
+    with torch.no_grad():
+        for name, graph in (("forward_pass", recording.forward), ("backward_pass", recording.backward)):
+            files[name] = _aot(
+                graph, [_example(node) for node in graph.graph.nodes if node.op == "placeholder"]
+            )
+    package_pt2(str(path), aoti_files=files, extra_files={ABOUT: info.to_json()})
+
+
+def _aot(graph: fx.GraphModule, examples: Sequence[Tensor]) -> Any:
+    batch = torch.export.Dim("batch", min=2, max=MOST)
+    exported = torch.export.export(graph, tuple(examples), dynamic_shapes=tuple({0: batch} for _ in examples))
+    options = {"aot_inductor.package": True, "freezing": True, "cpp.dynamic_threads": True}
+    return torch._inductor.aot_compile(exported.module(), tuple(examples), options=options)
+
+
+def _example(node: Node) -> Tensor:
+    """A tensor like those that the input will get."""
+    value = node.meta["val"]
+    made = torch.zeros([IMAGES, *map(int, value.shape[1:])], dtype=value.dtype, device=value.device)
+    return made.contiguous(memory_format=torch.channels_last) if made.ndim == 4 else made
+
+
+def _plain_aggregate(graph: fx.GraphModule) -> None:
+    """The aggregation written out, so that it is compiled together with what surrounds it."""
+    for node in list(graph.graph.nodes):
+        if node.target != torch.ops.leamfast.aggregate.default:
+            continue
+        acts, grads = node.args
+        with graph.graph.inserting_before(node):
+            call = graph.graph.call_function
+            if acts.meta["val"].dtype in (torch.bfloat16, torch.float16):
+                acts, grads = (
+                    call(aten._to_copy.default, (x,), {"dtype": torch.float32}) for x in (acts, grads)
+                )
+            products = call(aten.mul.Tensor, (call(aten.clamp_min.default, (grads, 0)), acts))
+            maps = call(aten.clamp_min.default, (call(aten.sum.dim_IntList, (products, [1])), 0))
+        node.replace_all_uses_with(maps)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+
+
+COMPILERS: dict[str, Callable[[Recording, ProgramInfo, Path], None]] = {
+    "torchscript": _torchscript,
+    "inductor": _inductor,
+}
+"""Backend -> what writes its file."""
