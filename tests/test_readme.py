@@ -23,7 +23,8 @@ def blocks(language: str) -> list[str]:
 def commands(first_word: str) -> list[list[list[str]]]:
     """The commands of each shell block that begin with a word."""
     found = [
-        [shlex.split(line, comments=True) for line in block.splitlines() if line] for block in blocks("sh")
+        [shlex.split(line, comments=True) for line in block.replace("\\\n", " ").splitlines() if line]
+        for block in blocks("sh")
     ]
     return [[words for words in block if words[0] == first_word] for block in found]
 
@@ -73,6 +74,28 @@ def test_your_own_photos_and_reading_results(tmp_path, shared_data, monkeypatch)
     assert names["embeddings"].shape == (5, 512)
 
 
+def test_your_own_model(faces, tmp_path):
+    import leamfast
+
+    given, compiled = (block for block in commands("leamfast") if any("CROPS" in words for words in block))
+    with pytest.warns(Warning, match="deprecated"):
+        traced = torch.jit.trace(leamfast.load_model("demo").network, torch.zeros(2, 3, 112, 112))
+    traced.save(tmp_path / "net.pt")
+    (tmp_path / "models.toml").write_text(blocks("toml")[0])
+    for person in ("id0000", "id0001"):
+        shutil.copytree(faces / person, tmp_path / "CROPS" / person)
+    (by_options,) = given
+    by_config = [*by_options[: by_options.index("--input-size")], "--config", "models.toml"]
+    compile_, by_program = compiled
+    run(compile_, tmp_path)
+    for words in (by_options, by_config, by_program):
+        shutil.rmtree(tmp_path / "OUT", ignore_errors=True)
+        run(words, tmp_path)
+        with leamfast.open_results(tmp_path / "OUT") as results:
+            name = "demo" if words is by_program else "net"
+            assert results.map(name, "layer2.0.conv1").shape == (8, 28, 28)
+
+
 def test_one_batch_in_python():
     import leamfast
 
@@ -88,8 +111,9 @@ def test_linked_files_are_there(name):
 
 
 def test_other_commands_are_run_by_their_own_tests():
-    """`bench truth --small` takes minutes: tests/bench/test_truth.py runs it, with --json."""
+    """`bench SUITE --small` takes minutes: tests/bench/test_SUITE.py runs it."""
     others = [words for block in commands("leamfast") for words in block if words[1] == "bench"]
-    assert others == [["leamfast", "bench", "truth", "--small"]]
-    source = (ROOT / "tests" / "bench" / "test_truth.py").read_text(encoding="utf-8")
-    assert '"bench", "truth", "--small"' in source
+    assert others == [["leamfast", "bench", suite, "--small"] for suite in ("truth", "maps")]
+    for words in others:
+        source = (ROOT / "tests" / "bench" / f"test_{words[2]}.py").read_text(encoding="utf-8")
+        assert f'"bench", "{words[2]}", "--small"' in source

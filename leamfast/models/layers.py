@@ -107,7 +107,8 @@ def list_layers(net: nn.Module, example: Tensor) -> tuple[Layer, ...]:
             def watch(module: nn.Module, _: object, output: object, name: str = name) -> None:
                 calls[name] += 1
                 version = output._version if isinstance(output, Tensor) else 0
-                seen.append(_Call(name, type(module).__name__, output, version, calls[name]))
+                kind = getattr(module, "original_name", type(module).__name__)  # of a module from an archive
+                seen.append(_Call(name, kind, output, version, calls[name]))
 
             handles.append(module.register_forward_hook(watch))
         net(example)

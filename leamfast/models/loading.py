@@ -60,9 +60,7 @@ def load_model(
     if kind == "factory" and not trust_code:
         raise RequestError(f"model {rest!r} runs code of yours: allow it with --trust-code (trust_code=True)")
     if kind == "program" and not trust_code:
-        raise RequestError(
-            f"model {rest!r} is compiled code: allow it with --trust-code (trust_code=True)"
-        )
+        raise RequestError(f"model {rest!r} is compiled code: allow it with --trust-code (trust_code=True)")
     wanted = _preprocessing(rest, preprocessing)
     if kind == "program":
         program = load_program(Path(rest).expanduser(), device)
