@@ -74,6 +74,7 @@ def test_your_own_photos_and_reading_results(tmp_path, shared_data, monkeypatch)
     assert names["embeddings"].shape == (5, 512)
 
 
+@pytest.mark.slow
 def test_your_own_model(faces, tmp_path):
     import leamfast
 

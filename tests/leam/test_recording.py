@@ -76,10 +76,12 @@ STACKS = {
     ),
     "groups": lambda: Stack(
         nn.Conv2d(3, 4, 1), nn.Conv2d(4, 8, 3, 1, 1, groups=2), nn.BatchNorm2d(8), nn.SiLU(),
-        nn.Conv2d(8, 8, 3, 2, 1, groups=8, bias=False), nn.BatchNorm2d(8), nn.Conv2d(8, 16, 3, 1, 1, groups=8),
+        nn.Conv2d(8, 8, 3, 2, 1, groups=8, bias=False), nn.BatchNorm2d(8),
+        nn.Conv2d(8, 16, 3, 1, 1, groups=8),
     ),
     "depthwise": lambda: Stack(
-        nn.Conv2d(3, 8, 3, 1, 1), DepthwiseSeparable(8), InvertedResidual(8, 8, 1, 2), InvertedResidual(8, 6, 2, 2)
+        nn.Conv2d(3, 8, 3, 1, 1), DepthwiseSeparable(8), InvertedResidual(8, 8, 1, 2),
+        InvertedResidual(8, 6, 2, 2),
     ),
     "batch norm before and after": lambda: Stack(
         nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3, 1, 1, bias=False), nn.BatchNorm2d(4, affine=False),

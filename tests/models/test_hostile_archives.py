@@ -3,6 +3,7 @@
 import io
 import pickle
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -84,10 +85,8 @@ def test_torch_itself_would_have_executed_it(exported, tmp_path):
     """The control: without this the test above would show nothing."""
     witness = tmp_path / "executed"
     path = poisoned(exported, tmp_path / "hostile.pt2", witness, saved)
-    try:
+    with suppress(Exception):  # what comes of it plays no part
         torch.export.load(path)
-    except Exception as exc:  # what comes of it plays no part
-        assert witness.exists(), exc
     assert witness.exists()
 
 
