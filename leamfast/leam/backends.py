@@ -11,7 +11,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from leamfast.errors import RequestError
@@ -20,7 +19,7 @@ from leamfast.leam.compiling import has_compiler, write_program
 from leamfast.leam.diagnostics import tap_warnings
 from leamfast.leam.eager import EagerPasses
 from leamfast.leam.folding import fold
-from leamfast.leam.precision import cast_graph, cast_model, check_precision, matrix_products
+from leamfast.leam.precision import cast_graph, cast_model, check_precision
 from leamfast.leam.program import Program
 from leamfast.leam.recorded import RecordedPasses
 from leamfast.leam.recording import Recording, record, split
@@ -58,7 +57,7 @@ def choose_backend(model: FaceModel, images: int, threads: int) -> tuple[str, ..
     kind = model.device.type
     rate = RATES.get(kind, RATES["cpu"]) * (threads if kind == "cpu" else 1)
     work = images * _flops(model)
-    layers = sum(isinstance(module, nn.Conv2d | nn.Linear) for module in model.network.modules())
+    layers = sum(layer.kind in ("Conv2d", "Linear") for layer in model.layers)
     seconds = {
         name: SETUP[name][0] + SETUP[name][1] * layers + work / rate * SHARES[name]
         for name, problem in available(model.device).items()
@@ -194,8 +193,7 @@ def _checked(program: Program, passes: RecordedPasses, what: str) -> Program:
     reference = program.passes
     assert isinstance(reference, EagerPasses)
     names = [tap.name for tap in program.taps]
-    with matrix_products(program.precision):
-        check_passes(passes, reference, names, program.precision, what)
+    check_passes(passes, reference, names, program.precision, what)
     program.passes = passes
     return program
 

@@ -6,14 +6,14 @@ The rules come from planted truth (`leamfast bench truth`, docs/truth.md), where
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from leamfast.errors import RequestError
 from leamfast.leam.program import Program
 from leamfast.leam.registration import Centres, cell_centres, plain_centres
 from leamfast.models.compiled import CompiledModel
 from leamfast.models.face_model import FaceModel
-from leamfast.models.layers import Layer, hooks
+from leamfast.models.layers import Layer, at_layers
 
 __all__ = ["program_warnings", "tap_warnings"]
 
@@ -95,13 +95,11 @@ def _sums(model: FaceModel, taps: Sequence[Layer]) -> frozenset[str]:
     parameter = next(model.network.parameters(), torch.empty(0))
     image = parameter.new_zeros(1, 3, size, size).requires_grad_()
     sums = set()
-    with hooks() as handles, torch.enable_grad():
-        for tap in taps:
 
-            def look(module: nn.Module, _: object, output: Tensor, name: str = tap.name) -> None:
-                if output.grad_fn is not None and output.grad_fn.name().startswith("AddBackward"):
-                    sums.add(name)
+    def look(tap: Layer, output: Tensor) -> None:
+        if output.grad_fn is not None and output.grad_fn.name().startswith("AddBackward"):
+            sums.add(tap.name)
 
-            handles.append(model.network.get_submodule(tap.name).register_forward_hook(look))
+    with torch.enable_grad(), at_layers(model.network, taps, look):
         model.network(image)
     return frozenset(sums)

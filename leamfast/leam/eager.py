@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from leamfast.errors import RequestError
 from leamfast.models.embedding import as_embedding
 from leamfast.models.face_model import FaceModel
-from leamfast.models.layers import Layer, hooks
+from leamfast.models.layers import Layer, at_layers
 from leamfast_kernels import aggregate
 
 __all__ = ["EagerPasses", "Tape"]
@@ -42,13 +42,18 @@ class EagerPasses:
     def forward(self, images: Tensor) -> tuple[Tensor, Tape]:
         """Preprocessed images (B, 3, H, W) -> embeddings (B, D), float32, and the tape."""
         activations: dict[str, Tensor] = {}
-        with torch.set_grad_enabled(False), hooks() as handles:  # a tap's hook turns gradients on from there
-            for module in dict.fromkeys(tap.module for tap in self.taps):
-                calls = {tap.call: tap for tap in self.taps if tap.module == module}
-                network = self.model.network.get_submodule(module)
-                handles.append(network.register_forward_hook(_capture(calls, activations)))
-            images = images.to(next(self.model.network.parameters(), images).dtype)
-            embeddings = as_embedding(self.model.network(images), self.model.name)
+
+        def capture(tap: Layer, output: Tensor) -> Tensor:
+            if not output.requires_grad:
+                output = output.detach().requires_grad_()
+                torch.set_grad_enabled(True)
+            activations[tap.name] = output
+            return output.clone() if tap.overwritten else output
+
+        network = self.model.network
+        with torch.set_grad_enabled(False), at_layers(network, self.taps, capture):
+            images = images.to(next(network.parameters(), images).dtype)
+            embeddings = as_embedding(network(images), self.model.name)
             if missing := [tap.name for tap in self.taps if tap.name not in activations]:
                 raise RequestError(f"layer {missing[0]!r} of {self.model.name} did not run")
             tape = Tape(embeddings, tuple(activations[tap.name] for tap in self.taps))
@@ -87,22 +92,3 @@ class EagerPasses:
             act = tap.grid(act.detach())
             maps.append(aggregate(act.clamp_min(0) if self.positive else act, tap.grid(grad)))
         return tuple(maps)
-
-
-def _capture(calls: dict[int, Layer], activations: dict[str, Tensor]):  # type: ignore[no-untyped-def]
-    """A forward hook that keeps the outputs of a module's tapped calls."""
-    count = 0
-
-    def capture(module: nn.Module, _: object, output: Tensor) -> Tensor:
-        nonlocal count
-        count += 1
-        if count not in calls:
-            return output
-        tap = calls[count]
-        if not output.requires_grad:
-            output = output.detach().requires_grad_()
-            torch.set_grad_enabled(True)
-        activations[tap.name] = output
-        return output.clone() if tap.overwritten else output
-
-    return capture

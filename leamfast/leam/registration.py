@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from leamfast.errors import RequestError
 from leamfast.models.face_model import FaceModel
-from leamfast.models.layers import Layer, hooks
+from leamfast.models.layers import Layer, at_layers
 
 __all__ = ["REGISTRATIONS", "Centres", "cell_centres", "plain_centres"]
 
@@ -66,13 +66,11 @@ def cell_centres(model: FaceModel, taps: Sequence[Layer]) -> dict[str, Centres]:
     parameter = next(model.network.parameters(), torch.empty(0))
     image = parameter.new_zeros(1, 3, size, size).requires_grad_()
     ends: dict[str, Any] = {}
-    with hooks() as handles, torch.enable_grad():
-        for tap in taps:
 
-            def keep(module: nn.Module, _: object, output: Tensor, name: str = tap.name) -> None:
-                ends[name] = output.grad_fn
+    def keep(tap: Layer, output: Tensor) -> None:
+        ends[tap.name] = output.grad_fn
 
-            handles.append(model.network.get_submodule(tap.name).register_forward_hook(keep))
+    with torch.enable_grad(), at_layers(model.network, taps, keep):
         model.network(image)
     places: dict[Any, _Place | None] = {None: None}
     found = {}

@@ -1,16 +1,17 @@
 """What a network's modules put out: found by watching one forward pass."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import count
 from math import isqrt
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-__all__ = ["Layer", "hooks", "list_layers"]
+__all__ = ["Layer", "at_layers", "hooks", "list_layers"]
 
 CHANNELS_FIRST, CHANNELS_LAST, TOKENS = "channels_first", "channels_last", "tokens"
 
@@ -88,6 +89,34 @@ def hooks() -> Iterator[list[RemovableHandle]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def at_layers(
+    net: nn.Module, layers: Iterable[Layer], function: Callable[[Layer, Tensor], Tensor | None]
+) -> Iterator[None]:
+    """Call `function` with the outputs of layers in the one forward pass that the block runs.
+
+    What it returns takes the output's place, unless it is None. The hooks are gone afterwards.
+    """
+    by_module: dict[str, dict[int, Layer]] = {}
+    for layer in layers:
+        by_module.setdefault(layer.module, {})[layer.call] = layer
+    with hooks() as handles:
+        for name, calls in by_module.items():
+
+            def look(
+                module: nn.Module,
+                _: object,
+                output: Tensor,
+                calls: dict[int, Layer] = calls,
+                numbers: Iterator[int] = count(1),  # noqa: B008  one for each module
+            ) -> Tensor | None:
+                layer = calls.get(next(numbers))
+                return None if layer is None else function(layer, output)
+
+            handles.append(net.get_submodule(name).register_forward_hook(look))
+        yield
 
 
 def list_layers(net: nn.Module, example: Tensor) -> tuple[Layer, ...]:

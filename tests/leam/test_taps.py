@@ -1,7 +1,9 @@
 import pytest
+import torch
 from torch import nn
 
-from leamfast import FaceModel, RequestError, load_model
+from leamfast import LEAM, FaceModel, RequestError, load_model
+from leamfast.leam.diagnostics import tap_warnings
 from leamfast.leam.taps import AUTO_TAPS, select_taps
 from tests.leam.conftest import face_model
 
@@ -126,3 +128,15 @@ def test_shortcuts_are_left_out_under_any_name():
     taps = [tap.name for tap in select_taps(load_model("AdaFace_IR18=random:0"), "auto")]
     assert (taps[0], taps[-1], len(taps)) == ("input_layer.0", "body.7.res_layer.4", AUTO_TAPS)
     assert not any("shortcut" in name for name in taps)
+
+
+def test_calls_of_a_module_are_taps_of_their_own(in_place):
+    """Their maps differ, and together they are what one map of a shared gradient would hide."""
+    images, references = torch.randn(2, 3, 32, 32), torch.randn(2, 10)
+    leam = LEAM(in_place, ["twice"], registration="receptive", activation="positive")
+    maps = leam(images, references).maps
+    assert list(maps) == ["twice@1", "twice@2"]
+    assert not torch.equal(maps["twice@1"], maps["twice@2"])
+    assert leam.centres["twice@1"] == leam.centres["twice@2"] == ((0.0, 4.0), (0.0, 4.0))
+    found = tap_warnings(in_place, select_taps(in_place, "twice"), activation="signed", registration="resize")
+    assert set(found) == {"twice@1", "twice@2"}
