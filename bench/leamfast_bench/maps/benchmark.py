@@ -70,10 +70,10 @@ FULL = Form(
 )
 SMALL = Form(
     (
-        replace(HEADLINE, batch=4, rounds=2),
-        replace(HEADLINE, batch=1, references=8, groups=SEVERAL, rounds=2),
+        replace(HEADLINE, model="demo", batch=4, rounds=2),
+        replace(HEADLINE, model="demo", batch=1, references=8, groups=SEVERAL, rounds=2),
     ),
-    ("iresnet18=random:0",),  # compiled already
+    ("demo",),  # compiled already
     4,
     4,
 )
