@@ -13,6 +13,7 @@ from leamfast.errors import RequestError
 from leamfast.leam.backends import compile_program
 from leamfast.leam.presets import preset as named_preset
 from leamfast.leam.taps import select_taps
+from leamfast.models.compiled import is_program
 from leamfast.models.devices import check_device
 from leamfast.models.loading import load_model
 
@@ -52,6 +53,8 @@ def compile_(
         raise RequestError(f"--out must end in .pt2 (native code) or .pt (TorchScript), got {out}")
     if out.is_dir() or not out.parent.is_dir():
         raise RequestError(f"--out {out} must be a file in a folder that exists")
+    if out.exists() and not is_program(out):
+        raise RequestError(f"--out {out} exists and is no compiled program: it is not overwritten")
     check_device(device)
     if preset is not None:
         chosen = named_preset(preset)

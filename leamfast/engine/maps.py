@@ -135,8 +135,8 @@ def _first_pass(
     counts = np.bincount(identities)
     if settings.references == "mean" and counts.max() <= settings.batch_size:
         return None
-    model = program.model
-    units = unit(torch.cat([model.embed(model.preprocess(crops[batch])) for batch in batches]))
+    preprocess = program.model.preprocess
+    units = unit(torch.cat([program.embed(preprocess(crops[batch])) for batch in batches]))
     return units.masked_fill(~units.isfinite().all(dim=1, keepdim=True), 0)
 
 

@@ -7,6 +7,7 @@ time, and is checked against autograd whenever it starts.
 import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,6 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from leamfast.errors import RequestError
+from leamfast.leam import compiling
 from leamfast.leam.checking import check_passes
 from leamfast.leam.compiling import has_compiler, write_program
 from leamfast.leam.diagnostics import tap_warnings
@@ -23,8 +25,8 @@ from leamfast.leam.precision import cast_graph, cast_model, check_precision
 from leamfast.leam.program import Program
 from leamfast.leam.recorded import RecordedPasses
 from leamfast.leam.recording import Recording, record, split
-from leamfast.models.compiled import CompiledModel, ProgramInfo, load_passes
-from leamfast.models.devices import device_name
+from leamfast.models.compiled import CompiledModel, Passes, ProgramInfo, load_passes
+from leamfast.models.devices import processor_name
 from leamfast.models.face_model import FaceModel
 from leamfast.models.layers import Layer
 from leamfast.models.weights import tensors_sha256
@@ -90,6 +92,8 @@ def build_program(
         RequestError: the backend cannot follow the model, is not to be had here, or gives wrong results.
     """
     check_precision(precision, model.device)
+    if model.network.training:
+        raise RequestError(f"the network of {model.name} is in training mode: call .eval()")
     program = Program(model, taps, target, activation, registration, precision)
     if isinstance(model, CompiledModel):
         return _of_file(program, model, target, activation, registration)
@@ -103,8 +107,7 @@ def build_program(
         raise RequestError(f"backend {backend} is not to be had here, as {problem}: use backend eager")
     recording = _record(program)
     info = _describe(program, target, activation, registration, backend)
-    recorded = RecordedPasses(load_passes(_cached(recording, info), backend), tuple(range(len(program.taps))))
-    return _checked(program, recorded, f"backend {backend}")
+    return _checked(program, _cached(recording, info), f"backend {backend}")
 
 
 def compile_program(
@@ -137,8 +140,7 @@ def compile_program(
     with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
         made = Path(folder) / path.name
         write_program(_record(program), info, made)
-        passes = RecordedPasses(load_passes(made, backend), tuple(range(len(program.taps))))
-        _checked(program, passes, f"the compiled program {path}")
+        _checked(program, load_passes(made, backend), f"the compiled program {path}")
         os.replace(made, path)
     return info
 
@@ -163,7 +165,7 @@ def _describe(program: Program, target: str, activation: str, registration: str,
         centres=program.centres,
         warnings=tap_warnings(model, program.taps, activation=activation, registration=registration),
         device=model.device.type,
-        processor=device_name(str(model.device)) if native else "",
+        processor=processor_name(str(model.device)) if native else "",
     )
 
 
@@ -189,10 +191,13 @@ def _of_file(
     return program
 
 
-def _checked(program: Program, passes: RecordedPasses, what: str) -> Program:
+def _checked(program: Program, compiled: Passes, what: str) -> Program:
     reference = program.passes
     assert isinstance(reference, EagerPasses)
     names = [tap.name for tap in program.taps]
+    parameter = next(program.model.network.parameters(), torch.empty(0))
+    dtype = torch.float64 if parameter.dtype == torch.float64 else torch.float32
+    passes = RecordedPasses(compiled, tuple(range(len(names))), dtype)
     check_passes(passes, reference, names, program.precision, what)
     program.passes = passes
     return program
@@ -210,23 +215,42 @@ def _record(program: Program) -> Recording:
     return split(joint)
 
 
-def _cached(recording: Recording, info: ProgramInfo) -> Path:
-    """The compiled recording in the user's cache, made where it is not there."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "leamfast" / "programs"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+def _cached(recording: Recording, info: ProgramInfo) -> Passes:
+    """The compiled recording from the user's cache, made where it is not there or cannot be loaded."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    folder = (base if base.is_absolute() else Path.home() / ".cache") / "leamfast" / "programs"
     suffix = ".pt2" if info.backend == "inductor" else ".pt"
     path = folder / f"{_key(recording, info)}{suffix}"
-    if not path.is_file():
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if path.is_file():
+            os.utime(path)  # the newest are kept
+            with suppress(RequestError):
+                return load_passes(path, info.backend)
         write_program(recording, info, path)
-        kept = sorted(folder.glob("*.pt*"), key=lambda file: file.stat().st_mtime, reverse=True)
-        for old in kept[KEPT:]:
-            old.unlink(missing_ok=True)
-    return path
+        _prune(folder)
+    except OSError as exc:
+        raise RequestError(
+            f"compiled programs cannot be kept in {folder} ({exc.strerror}): set XDG_CACHE_HOME to a folder "
+            "that can be written, or use backend eager"
+        ) from exc
+    return load_passes(path, info.backend)
+
+
+def _prune(folder: Path) -> None:
+    """Delete all but the newest programs; another process may do the same."""
+    ages = {}
+    for path in folder.glob("[0-9a-f]*.pt*"):
+        with suppress(OSError):
+            ages[path] = path.stat().st_mtime
+    for path in sorted(ages, key=lambda path: ages[path], reverse=True)[KEPT:]:
+        path.unlink(missing_ok=True)
 
 
 def _key(recording: Recording, info: ProgramInfo) -> str:
     """Hash of everything that the compiled file depends on."""
     total = hashlib.sha256(f"{info.backend} {info.device} {info.processor} {info.torch}".encode())
+    total.update(Path(compiling.__file__).read_bytes())
     for graph in (recording.forward, recording.backward):
         total.update(graph.code.encode())
         total.update(tensors_sha256(graph.state_dict()).encode())

@@ -51,10 +51,16 @@ def check_passes(
     worst = dict.fromkeys(taps, 0.0)
     for call in range(1, max(CALLS) + 1):
         images = torch.randn(IMAGES, 3, size, size, generator=generator).to(device)
-        with matrix_products(precision):
-            embeddings, tape = passes.forward(images)
-            cotangents = torch.randn(embeddings.shape, generator=generator).to(device)
-            maps = passes.backward(tape, cotangents, last=True)
+        try:
+            with matrix_products(precision):
+                embeddings, tape = passes.forward(images)
+                cotangents = torch.randn(embeddings.shape, generator=generator).to(device)
+                maps = passes.backward(tape, cotangents, last=True)
+        except Exception as exc:  # compiled code raises nearly anything
+            text = (str(exc) or type(exc).__name__).splitlines()[0]
+            raise RequestError(
+                f"{name} cannot run {eager.model.name} ({type(exc).__name__}: {text}): use backend eager"
+            ) from exc
         if call not in CALLS:
             continue
         wanted, tape = eager.forward(images)

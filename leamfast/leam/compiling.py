@@ -71,27 +71,49 @@ def _inductor(recording: Recording, info: ProgramInfo, path: Path) -> None:
 
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # of machines without a GPU
     _plain_aggregate(recording.backward)
-    files = {}
+    images, cotangents = _first(recording.forward), _last(recording.backward)
     with torch.no_grad():
-        for name, graph in (("forward_pass", recording.forward), ("backward_pass", recording.backward)):
-            files[name] = _aot(
-                graph, [_example(node) for node in graph.graph.nodes if node.op == "placeholder"]
-            )
+        examples = [_zeros(images).contiguous(memory_format=torch.channels_last)]
+        saved = recording.forward(*examples)[1:]  # in the layout that the backward pass will find them in
+        files = {
+            "forward_pass": _aot(recording.forward, examples),
+            "backward_pass": _aot(recording.backward, [*saved, _zeros(cotangents)]),
+        }
     package_pt2(str(path), aoti_files=files, extra_files={ABOUT: info.to_json()})
 
 
 def _aot(graph: fx.GraphModule, examples: Sequence[Tensor]) -> Any:
     batch = torch.export.Dim("batch", min=2, max=MOST)
-    exported = torch.export.export(graph, tuple(examples), dynamic_shapes=tuple({0: batch} for _ in examples))
+    inputs = [node for node in graph.graph.nodes if node.op == "placeholder"]
+    shapes = tuple(_batched(node, batch) for node in inputs)
+    exported = torch.export.export(graph, tuple(examples), dynamic_shapes=shapes)
     options = {"aot_inductor.package": True, "freezing": True, "cpp.dynamic_threads": True}
     return torch._inductor.aot_compile(exported.module(), tuple(examples), options=options)
 
 
-def _example(node: Node) -> Tensor:
-    """A tensor like those that the input will get."""
+def _batched(node: Node, batch: Any) -> dict[int, Any] | None:
+    """Which sizes of an input follow the batch: a multiple of it comes first, as windows of images do."""
+    sizes = node.meta["val"].shape
+    if not sizes or not isinstance(sizes[0], torch.SymInt):
+        return None
+    (symbol,) = sizes[0].node.expr.free_symbols
+    times = int(sizes[0].node.expr.subs(symbol, 1))
+    return {0: batch if times == 1 else times * batch}
+
+
+def _first(graph: fx.GraphModule) -> Node:
+    return next(node for node in graph.graph.nodes if node.op == "placeholder")
+
+
+def _last(graph: fx.GraphModule) -> Node:
+    return [node for node in graph.graph.nodes if node.op == "placeholder"][-1]
+
+
+def _zeros(node: Node) -> Tensor:
+    """A batch of zeros for an input whose sizes but the first are known."""
     value = node.meta["val"]
-    made = torch.zeros([IMAGES, *map(int, value.shape[1:])], dtype=value.dtype, device=value.device)
-    return made.contiguous(memory_format=torch.channels_last) if made.ndim == 4 else made
+    sides = (int(side) for side in value.shape[1:])
+    return torch.zeros([IMAGES, *sides], dtype=value.dtype, device=value.device)
 
 
 def _plain_aggregate(graph: fx.GraphModule) -> None:

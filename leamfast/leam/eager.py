@@ -60,11 +60,6 @@ class EagerPasses:
         embeddings = embeddings.detach()
         return embeddings if embeddings.dtype == torch.float64 else embeddings.float(), tape
 
-    def cotangents(self, gradients: Tensor) -> Tensor:
-        """Gradients with respect to embeddings (B, D), in the dtype that the backward pass takes."""
-        parameter = next(self.model.network.parameters(), gradients)
-        return gradients.to(parameter.dtype)
-
     def backward(self, tape: Tape, cotangents: Tensor, last: bool) -> tuple[Tensor, ...]:
         """Maps of all taps, one (B, h, w) each.
 

@@ -101,7 +101,7 @@ def _batch_norm_into_convolution(joint: fx.GraphModule) -> None:
         moved = -known_mean.double() * scale
         moved = moved if shift is None else moved + shift.double()
         moved = moved if own is None else moved + own.double() * scale
-        scaled = kernel.double() * scale.view(-1, 1, 1, 1)
+        scaled = kernel.double() * scale.view(-1, *[1] * (kernel.ndim - 1))
         with_bias = [constant(joint, convolution, value.to(kernel.dtype)) for value in (scaled, moved)]
         convolution.args = (convolution.args[0], *with_bias, *convolution.args[3:])
         result.replace_all_uses_with(convolution)

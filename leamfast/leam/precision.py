@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 
 from leamfast.errors import RequestError
 from leamfast.models.face_model import FaceModel
@@ -71,8 +72,9 @@ def cast_graph(joint: fx.GraphModule) -> None:
     wide.meta["val"] = embeddings.meta["val"]
     graph.output_node().args = ((wide, *maps),)
     for node in graph.nodes:
-        value = node.meta.get("val")
-        computed = node.op == "call_function" and node is not wide and node not in maps
-        if computed and isinstance(value, torch.Tensor) and value.dtype == torch.float32:
-            node.meta["val"] = value.to(torch.bfloat16)
+        if node.op == "call_function" and node.kwargs.get("dtype") == torch.float32 and node is not wide:
+            node.kwargs = node.kwargs | {"dtype": torch.bfloat16}
     joint.recompile()
+    inputs = [node.meta["val"] for node in graph.nodes if node.op == "placeholder"]
+    # Some operations give float32 for bfloat16, as attention's normaliser: what each really gives counts.
+    FakeTensorProp(joint, inputs[0].fake_mode).propagate_dont_convert_inputs(*inputs)

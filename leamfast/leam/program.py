@@ -120,6 +120,13 @@ class Program:
         with matrix_products(self.precision):
             return self._computed(images, weights, references)
 
+    def embed(self, images: Tensor) -> Tensor:
+        """Preprocessed images (B, 3, H, W) -> embeddings (B, D), the same as beside their maps."""
+        with matrix_products(self.precision):
+            if isinstance(self.passes, EagerPasses):
+                return self.model.embed(images)
+            return self.passes.forward(images)[0]
+
     def _computed(self, images: Tensor, weights: Tensor | None, references: Tensor | None) -> ProgramOutput:
         embeddings, tape = self.passes.forward(images)
         norms = embeddings.norm(dim=1, keepdim=True)

@@ -55,7 +55,7 @@ def record(passes: EagerPasses, dimensions: int) -> fx.GraphModule:
     # Equal sizes become one symbol: the batch must have one of its own.
     count = next(number for number in range(5, 8) if number not in (size, dimensions))
     images = parameter.new_zeros(count, 3, size, size)
-    cotangents = passes.cotangents(images.new_zeros(count, dimensions))
+    cotangents = images.new_zeros(count, dimensions)
 
     def joint(images: Tensor, cotangents: Tensor) -> tuple[Tensor, ...]:
         embeddings, tape = passes.forward(images)
@@ -103,13 +103,17 @@ def split(joint: fx.GraphModule) -> Recording:
     for node in nodes[:-1]:
         if any(source in behind for source in node.all_input_nodes):
             behind.add(node)
+    grounded = {images}  # what does not depend on the images is made again rather than saved
+    for node in nodes[:-1]:
+        if any(source in grounded for source in node.all_input_nodes):
+            grounded.add(node)
     saved = list(
         dict.fromkeys(
             source
             for node in nodes[:-1]
             if node in behind
             for source in node.all_input_nodes
-            if source not in behind and source.op != "get_attr" and _is_tensor(source)
+            if source not in behind and source in grounded and _is_tensor(source)
         )
     )
     return Recording(
@@ -163,6 +167,9 @@ def _pin_sizes(joint: fx.GraphModule, name: str) -> None:
             f"the forward pass of {name} works for one number of images only: use backend eager"
         )
     symbol = batch.node.expr
+    inputs = (node for node in joint.graph.nodes if node.op == "placeholder")
+    sides = (side for node in inputs for side in node.meta["val"].shape if isinstance(side, torch.SymInt))
+    others: dict[Any, Any] = {side.node.expr: side.node.hint for side in sides if side.node.expr != symbol}
     for node in list(joint.graph.nodes):
         value = node.meta.get("val")
         if not isinstance(value, torch.SymInt):
@@ -171,7 +178,7 @@ def _pin_sizes(joint: fx.GraphModule, name: str) -> None:
             hint: Any = value.node.hint
             node.replace_all_uses_with(int(hint))
         elif node.target == aten.sym_size.int:
-            times = value.node.expr / symbol
+            times = value.node.expr.subs(others) / symbol
             if not times.is_Integer:
                 raise RequestError(f"the forward pass of {name} mixes images of a batch: use backend eager")
             with joint.graph.inserting_before(node):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from leamfast.errors import RequestError
-from leamfast.models.devices import device_name
+from leamfast.models.devices import processor_name
 from leamfast.models.face_model import FaceModel
 from leamfast.models.jit import load_script
 from leamfast.models.layers import Layer
@@ -152,8 +152,8 @@ def read_info(path: Path) -> ProgramInfo:
             if name is None:
                 raise ValueError(f"it holds no {ABOUT}")
             return ProgramInfo.from_json(archive.read(name).decode())
-    except (OSError, zipfile.BadZipFile, ValueError, KeyError, TypeError, RequestError) as exc:
-        raise RequestError(f"program {path} is damaged: {exc}") from exc
+    except Exception as exc:  # what a file says of itself may be anything
+        raise RequestError(f"program {path} is damaged: {str(exc) or type(exc).__name__}") from exc
 
 
 def load_program(path: Path, device: str | torch.device | None = None) -> CompiledModel:
@@ -166,7 +166,7 @@ def load_program(path: Path, device: str | torch.device | None = None) -> Compil
     wanted = torch.device(device or "cpu").type
     made = {
         "device": (info.device, wanted),
-        "processor": (info.processor, device_name(str(device or "cpu")) if info.processor else ""),
+        "processor": (info.processor, processor_name(str(device or "cpu")) if info.processor else ""),
         "torch": (info.torch, torch.__version__),
     }
     for what, (theirs, ours) in made.items():

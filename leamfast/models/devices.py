@@ -1,12 +1,14 @@
 """Where models compute: what a user may ask for, and what it is called."""
 
+import hashlib
 import platform
+from pathlib import Path
 
 import torch
 
 from leamfast.errors import RequestError
 
-__all__ = ["check_device", "device_name"]
+__all__ = ["check_device", "device_name", "processor_name"]
 
 
 def check_device(device: str) -> None:
@@ -27,3 +29,20 @@ def device_name(device: str) -> str:
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+
+
+def processor_name(device: str) -> str:
+    """What native code for a device was made for: the GPU, or the processor with all its instructions.
+
+    Compilers use every instruction of the processor that they run on.
+    """
+    name = device_name(device)
+    if torch.device(device).type == "cuda":
+        return name
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return f"{name} {platform.processor()}".rstrip()
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    words = " ".join(sorted(flags.partition(":")[2].split()))
+    return f"{name} {hashlib.sha256(words.encode()).hexdigest()[:8]}"

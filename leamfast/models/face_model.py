@@ -60,5 +60,6 @@ class FaceModel:
 
         Float32, or float64 where the network computes in it.
         """
+        images = images.to(next(self.network.parameters(), images).dtype)
         embeddings = as_embedding(self.network(images), self.name)
         return embeddings if embeddings.dtype == torch.float64 else embeddings.float()

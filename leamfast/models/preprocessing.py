@@ -77,7 +77,7 @@ class Preprocessing:
         Raises:
             RequestError: another dtype or shape.
         """
-        x = torch.as_tensor(images)
+        x = torch.as_tensor(np.ascontiguousarray(images) if isinstance(images, np.ndarray) else images)
         if x.dtype != torch.uint8 or x.ndim != 4 or tuple(x.shape[1:]) != (self.size, self.size, 3):
             raise RequestError(
                 f"images must be uint8 of shape (N, {self.size}, {self.size}, 3), "

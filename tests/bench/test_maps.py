@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from leamfast.cli.main import app
@@ -89,6 +90,16 @@ def test_the_full_form_varies_one_thing_at_a_time():
     for cell in FULL.cells + SMALL.cells:  # what knows of one reference only is asked about one
         assert ("repeated" in cell.groups) == (cell.references > 1)
         assert ("one pass" in cell.groups) == (cell.references == 1)
+
+
+@pytest.mark.gpu
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device here")
+def test_a_tiny_form_runs_on_a_gpu(monkeypatch):
+    monkeypatch.setattr(benchmark, "SMALL", TINY)
+    found = run("maps", Options(small=True, device="cuda", note=lambda text: None))
+    check(found["results"], "demo", OURS | {f"{name}, {less}" for name in OURS for less in ("tf32", "bf16")})
+    assert all(row["peak_bytes"] > 0 for row in found["results"]["cells"][0]["rows"] if not row["why"])
 
 
 @pytest.mark.slow

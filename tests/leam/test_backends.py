@@ -11,6 +11,7 @@ from leamfast.leam import backends
 from leamfast.leam.backends import available, build_program, choose_backend
 from leamfast.leam.references import leave_one_out
 from leamfast.leam.taps import select_taps
+from tests.leam.conftest import face_model
 
 TAPS = ("conv1", "layer2.0.conv1", "layer4.0.conv2")
 
@@ -195,3 +196,64 @@ def test_outputs_of_any_form(demo, form, backend, program_cache):
     ]
     assert maps[0].maps["conv"].max() > 0
     torch.testing.assert_close(maps[1].maps["conv"], maps[0].maps["conv"], rtol=1e-3, atol=1e-7)
+
+
+def test_a_cached_program_that_is_damaged_is_made_again(demo, recorded, monkeypatch):
+    folder = recorded[1]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder.parent.parent))
+    (folder / ".0123.pt-left-by-a-killed-process").mkdir()
+    monkeypatch.setattr(backends, "KEPT", 1)
+    for path in folder.glob("*.pt"):
+        path.write_bytes(path.read_bytes()[:1000])
+    images, references = torch.randn(2, 3, 112, 112), torch.randn(2, 128)
+    wanted = recorded[0](images, references)
+    again = LEAM(demo, TAPS, backend="torchscript")(images, references)
+    assert all(torch.equal(maps, wanted.maps[name]) for name, maps in again.maps.items())
+    assert len(list(folder.glob("[0-9a-f]*.pt"))) == 1
+
+
+def test_a_cache_that_cannot_be_written_is_one_sentence(demo, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(RequestError, match=r"^compiled programs cannot be kept in .*use backend eager$"):
+        LEAM(demo, TAPS, backend="torchscript")
+
+
+class Sequences(nn.Module):
+    """A one-dimensional convolution, a normalised output and sizes that follow the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 5, 4, 2)
+        self.along = nn.Conv1d(4, 6, 3, 1, 1)
+        self.bn = nn.BatchNorm1d(6)
+        self.fc = nn.Linear(6, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        both = torch.cat([self.conv(x), self.conv(x.flip(3))])
+        x = torch.relu(self.bn(self.along(both.flatten(2)))).mean(dim=2)
+        return nn.functional.normalize(self.fc(x).unflatten(0, (2, -1)).sum(dim=0))
+
+
+@pytest.mark.parametrize("backend", ["torchscript", "inductor"])
+def test_a_network_of_another_kind(backend, program_cache, request):
+    if backend == "inductor":
+        request.getfixturevalue("compiler")
+    torch.manual_seed(0)
+    model = face_model(Sequences(), size=16)
+    images, references = torch.randn(3, 3, 16, 16), torch.randn(3, 8)
+    wanted = LEAM(model, ["conv"])(images, references).maps
+    assert list(wanted) == ["conv@1", "conv@2"]
+    for name, maps in LEAM(model, ["conv"], backend=backend)(images, references).maps.items():
+        torch.testing.assert_close(maps, wanted[name], rtol=1e-3, atol=1e-7)
+
+
+def test_a_network_in_float64_stays_in_it(program_cache):
+    torch.manual_seed(0)
+    model = face_model(Sequences().double(), size=16)
+    images, references = torch.randn(3, 3, 16, 16), torch.randn(3, 8)
+    assert model.embed(images).dtype == torch.float64
+    assert "eager" in choose_backend(model, 10, 1)
+    wanted = LEAM(model, ["conv"])(images, references).maps
+    for name, maps in LEAM(model, ["conv"], backend="torchscript")(images, references).maps.items():
+        torch.testing.assert_close(maps, wanted[name], rtol=1e-9, atol=1e-14)

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from leamfast import LEAM, RequestError, load_model
+from leamfast.cli.compile import compile_
 from leamfast.leam.backends import compile_program
 from leamfast.leam.taps import select_taps
 from leamfast.models.compiled import ProgramInfo, is_program, load_program, read_info
@@ -160,3 +161,12 @@ def test_a_file_that_gives_wrong_maps_is_not_kept(monkeypatch, tmp_path):
     with pytest.raises(RequestError, match="gives wrong results: at call 1"):
         compile_program(model, select_taps(model, "auto"), tmp_path / "p.pt", backend="torchscript")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_no_program_is_not_overwritten(tmp_path):
+    weights = tmp_path / "weights.pt"
+    torch.save({"a": torch.zeros(1)}, weights)
+    before = weights.read_bytes()
+    with pytest.raises(RequestError, match="exists and is no compiled program: it is not overwritten"):
+        compile_("demo", weights)
+    assert weights.read_bytes() == before
