@@ -12,7 +12,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from leamfast.errors import RequestError
 from leamfast.leam import compiling
@@ -259,6 +258,8 @@ def _key(recording: Recording, info: ProgramInfo) -> str:
 
 def _flops(model: FaceModel) -> float:
     """Floating-point operations of a forward and a backward pass for one image."""
+    from torch.utils.flop_counter import FlopCounterMode  # brings triton
+
     size = model.preprocessing.size
     with FlopCounterMode(display=False) as counter:
         model.embed(torch.zeros(1, 3, size, size, device=model.device))

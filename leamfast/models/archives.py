@@ -12,6 +12,7 @@ from leamfast.models.embedding import as_embedding
 from leamfast.models.exported import load_exported
 from leamfast.models.torchscript import load_torchscript
 from leamfast.models.weights import file_sha256
+from leamfast.models.zips import check_members
 
 __all__ = ["archive_name", "is_archive", "load_archive"]
 
@@ -27,7 +28,9 @@ def archive_name(path: Path) -> str:
 
 
 def load_archive(path: Path, size: int) -> tuple[nn.Module, str]:
-    """The network in an archive; nothing in it is unpickled, and none of it runs but its operators.
+    """The network in an archive; none of what it holds is run but operators of torch.
+
+    One that does not take float32 images, as it was saved in another precision, is made float32.
 
     Args:
         path: the archive.
@@ -42,31 +45,69 @@ def load_archive(path: Path, size: int) -> tuple[nn.Module, str]:
     if not path.is_file():
         raise RequestError(f"archive {path} does not exist")
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = [name.partition("/")[2] for name in archive.namelist()]
-    except (zipfile.BadZipFile, OSError) as exc:
-        raise RequestError(f"archive {path} cannot be read: {exc}") from exc
-    if any(name.startswith("code/") for name in members):
-        network: nn.Module = load_torchscript(path)
-    elif "archive_format" in members or any(name.startswith("models/") for name in members):
-        network = load_exported(path)
-    else:
-        kind = "a checkpoint of weights" if "data.pkl" in members else "no model"
+        network = _usable(_load(path), path.name, size)
+    except RequestError as exc:
+        raise RequestError(f"archive {path}: {exc}") from exc
+    except Exception as exc:  # a file that is damaged, or made to do harm, can say anything
         raise RequestError(
-            f"archive {path} holds {kind}: a TorchScript or torch.export archive is needed (or NAME={path})"
-        )
-    network.eval().requires_grad_(False)
-    for images in (1, 2):
+            f"archive {path} is damaged or of a kind not known here: {type(exc).__name__}: {_first_line(exc)}"
+        ) from exc
+    return network, file_sha256(path)
+
+
+def _load(path: Path) -> nn.Module:
+    """The network, by the kind of archive that the names inside show."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if min((member.header_offset for member in archive.infolist()), default=1) > 0:
+                raise zipfile.BadZipFile  # the end of a larger file
+            check_members(archive, path.stat().st_size, "it")
+            damaged = archive.testzip()
+            inside = {name.partition("/")[2] for name in archive.namelist()} | set(archive.namelist())
+    except zipfile.BadZipFile as exc:
+        raise RequestError(
+            "it is not a zip file, or only a part of one: give a TorchScript or torch.export archive"
+        ) from exc
+    if damaged is not None:
+        raise RequestError(f"it is damaged in {damaged}: copy it again")
+    if inside & {"archive_format", "serialized_exported_program.json"}:
+        return load_exported(path)
+    if "constants.pkl" in inside and any(name.startswith("code/") for name in inside):
+        return load_torchscript(path)
+    if "data.pkl" in inside:
+        raise RequestError(f"it is a checkpoint of weights, which needs the network's name: NAME={path}")
+    raise RequestError("it holds no model: give a TorchScript or torch.export archive")
+
+
+def _usable(network: nn.Module, name: str, size: int) -> nn.Module:
+    """The network, which takes float32 images, one or several at a time."""
+    try:
+        _try(network, name, size)
+    except RequestError:
+        if all(p.dtype == torch.float32 for p in network.parameters() if p.is_floating_point()):
+            raise
+        _try(network.float(), name, size)
+    return network
+
+
+def _try(network: nn.Module, name: str, size: int) -> None:
+    """Run forward and backward passes, so that what is wrong is said now."""
+    for count in (1, 2):
+        images = torch.zeros(count, 3, size, size, requires_grad=True)
         try:
-            with torch.no_grad():
-                embeddings = as_embedding(network(torch.zeros(images, 3, size, size)), path.name)
+            with torch.enable_grad():
+                embeddings = as_embedding(network(images), name)
+                if embeddings.requires_grad:
+                    torch.autograd.grad(embeddings.sum(), images, allow_unused=True)
         except RequestError:
             raise
         except Exception as exc:  # whatever operators say of sizes that do not fit
             raise RequestError(
-                f"archive {path} does not take {images} images of {size} pixels: "
-                f"{(str(exc) or type(exc).__name__).splitlines()[0]}"
+                f"it does not run forward and backward on {count} images of {size} pixels: {_first_line(exc)}"
             ) from exc
-        if len(embeddings) != images:
-            raise RequestError(f"archive {path} gives {len(embeddings)} embeddings for {images} images")
-    return network, file_sha256(path)
+        if len(embeddings) != count:
+            raise RequestError(f"it gives {len(embeddings)} embeddings for {count} images")
+
+
+def _first_line(exc: Exception) -> str:
+    return next((line for line in str(exc).splitlines() if line.strip()), type(exc).__name__).strip()

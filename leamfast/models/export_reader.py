@@ -37,12 +37,10 @@ class Archive:
     """An exported program as its archive holds it.
 
     Attributes:
-        path: the file.
         program: the JSON of the program.
         tensors: full name -> parameter, buffer or constant, on the CPU.
     """
 
-    path: Path
     program: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
 
@@ -54,17 +52,17 @@ def read_archive(path: Path) -> Archive:
         RequestError: it holds compiled code, pickles of more than tensors, or a format not known here.
     """
     with zipfile.ZipFile(path) as file:
-        _refuse_code(file, path)
+        _refuse_code(file)
         members = _Members(file)
         program = json.loads(members.read(members.program))
         major = program["schema_version"]["major"]
         if major != FORMAT:
             raise RequestError(
-                f"archive {path} has format {major} of torch.export where {FORMAT} is read "
+                f"it has format {major} of torch.export where {FORMAT} is read "
                 f"(torch {program.get('torch_version', 'unknown')}): export it again with torch 2.6 or later"
             )
-        tensors = {**_tensors(members, "weights", path), **_tensors(members, "constants", path)}
-    return Archive(path, program, tensors)
+        tensors = {**_tensors(members, "weights"), **_tensors(members, "constants")}
+    return Archive(program, tensors)
 
 
 class _Members:
@@ -91,33 +89,33 @@ class _Members:
         return self.file.read(self.root + name)
 
 
-def _refuse_code(file: zipfile.ZipFile, path: Path) -> None:
+def _refuse_code(file: zipfile.ZipFile) -> None:
     """Refuse members that are code or that unpickling would make into code."""
     for name in file.namelist():
         if COMPILED.search(name):
             raise RequestError(
-                f"archive {path} is a compiled package ({name}), which is code: give the archive that "
-                "torch.export.save wrote"
+                f"it is a compiled package ({name}), which is code: give the archive that torch.export.save "
+                "wrote"
             )
         if OBJECTS.search(name):
             raise RequestError(
-                f"archive {path} holds objects that are no tensors ({name}), and nothing else is unpickled "
-                "because that could run code: export a model of tensors only"
+                f"it holds objects that are no tensors ({name}), and nothing else is unpickled because that "
+                "could run code: export a model of tensors only"
             )
     for name in file.namelist():
         if PICKLES.search(name) and (content := file.read(name)):
-            read_tensors(content, f"{name} in archive {path}")
+            read_tensors(content, name)
 
 
-def _tensors(members: _Members, kind: str, path: Path) -> dict[str, Tensor]:
+def _tensors(members: _Members, kind: str) -> dict[str, Tensor]:
     """Weights or constants by full name: bytes described by JSON, or pickled tensors of older archives."""
     old = {"weights": "serialized_state_dict.pt", "constants": "serialized_constants.pt"}[kind]
     pickled = old if members.old else f"data/{kind}/{members.model}.pt"
     if pickled in members:
         content = members.read(pickled)
-        found = read_tensors(content, f"{pickled} in archive {path}") if content else {}
+        found = read_tensors(content, pickled) if content else {}
         if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
-            raise RequestError(f"archive {path} holds {kind} that are no tensors: export the model again")
+            raise RequestError(f"it holds {kind} that are no tensors: export the model again")
         return dict(found)
     config = json.loads(members.read(f"data/{kind}/{members.model}_{kind}_config.json"))["config"]
     storages: dict[str, bytearray] = {}
@@ -126,7 +124,7 @@ def _tensors(members: _Members, kind: str, path: Path) -> dict[str, Tensor]:
         record = payload["path_name"]
         if payload["use_pickle"] or payload["tensor_meta"] is None or not RECORD.fullmatch(record):
             raise RequestError(
-                f"archive {path} holds {name} as a pickle, which is not read because that could run code: "
+                f"it holds {name} as a pickle, which is not read because that could run code: "
                 "export a model of plain tensors"
             )
         if record not in storages:

@@ -8,7 +8,7 @@ from torch._ops import OpOverload
 
 from leamfast.errors import RequestError
 
-__all__ = ["DTYPES", "FILE_OPERATORS", "Operator", "find_operator"]
+__all__ = ["DTYPES", "FILE_OPERATORS", "Operator", "find_operator", "refuse_training"]
 
 NAMESPACES = ("aten", "prims", "torchvision")
 FILE_OPERATORS = ("aten::from_file", "aten::save")  # they read and write files, which no network needs
@@ -46,10 +46,7 @@ def find_operator(name: str) -> OpOverload | None:
 
 
 class Operator:
-    """A torch operator, called with values of its arguments `names`.
-
-    Calls of a network in training mode, in which images influence each other or chance plays a part, raise
-    RequestError.
+    """A torch operator, called with values of its arguments `names`; a call as in training raises.
 
     Args:
         op: the operator.
@@ -75,18 +72,28 @@ class Operator:
 
     def __call__(self, values: Sequence[Any]) -> Any:
         if self._guarded:
-            self._refuse_training(dict(zip(self._names, values, strict=True)))
+            refuse_training(str(self.op), dict(zip(self._names, values, strict=True)), self.where)
         return self.op(*values[: self._positional], **{name: values[i] for i, name in self._keywords})
 
-    def _refuse_training(self, named: Mapping[str, Any]) -> None:
-        title = self.op._schema.name
-        if named.get("train") or named.get("training") or "with_update" in title:
-            raise RequestError(
-                f"module {self.where!r} was saved in training mode ({title}), where images influence each "
-                "other or chance plays a part: call .eval() on the model before saving it"
-            )
-        if "batch_norm" in title and named.get("running_mean") is None:
-            raise RequestError(
-                f"module {self.where!r} has no running statistics ({title}), so that images of a batch "
-                "influence each other: save a model with track_running_stats=True"
-            )
+
+def refuse_training(operator: str, given: Mapping[str, Any], where: str) -> None:
+    """Raise where an operator is called as in training.
+
+    Args:
+        operator: its name.
+        given: values of its arguments, as far as they are known.
+        where: the name of the module that calls it.
+
+    Raises:
+        RequestError: it works on the statistics of the batch, or draws at random.
+    """
+    if given.get("train") or given.get("training") or "with_update" in operator:
+        raise RequestError(
+            f"module {where!r} was saved in training mode ({operator}), where images influence each other or "
+            "chance plays a part: call .eval() on the model before saving it"
+        )
+    if "no_stats" in operator or ("batch_norm" in operator and given.get("running_mean", 0) is None):
+        raise RequestError(
+            f"module {where!r} has no running statistics ({operator}), so that images of a batch influence "
+            "each other: save a model with track_running_stats=True"
+        )

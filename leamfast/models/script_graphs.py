@@ -1,6 +1,6 @@
 """A TorchScript graph turned into steps that run in Python."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,6 +11,14 @@ from torch import Tensor
 from leamfast.errors import RequestError
 from leamfast.models.operators import Operator, find_operator
 from leamfast.models.scopes import SCOPES, Scope
+from leamfast.models.script_nodes import (
+    bind,
+    debug_names,
+    function_step,
+    is_plain,
+    names_of,
+    without_tensors,
+)
 from leamfast.models.script_values import ALWAYS, NUMBERS
 from leamfast.models.steps import Block, Frame, Step, Values, below
 
@@ -87,7 +95,7 @@ def read_graph(graph: Any, owner: Owner, method: bool) -> Graph:
         Unknown: it holds a primitive or operator that is not known here.
     """
     reader = _Reader(owner)
-    inputs = _debug_names(graph.inputs())
+    inputs = debug_names(graph.inputs())
     if method:
         reader.modules[inputs[0]] = ()
         inputs = inputs[1:]
@@ -109,8 +117,14 @@ class _Reader:
         self.scopes: set[str] = set()
 
     def block(self, block: Any, inputs: Sequence[str]) -> Block:
-        steps = [step for node in block.nodes() if (step := self.step(node)) is not None]
-        return Block(inputs, steps, _debug_names(block.outputs()))
+        steps = []
+        for node in block.nodes():
+            step = self.step(node)
+            if step is not None:
+                if any(name in self.modules for name in step.needs):
+                    raise Unknown(f"{node.kind()} of a module")
+                steps.append(step)
+        return Block(inputs, steps, debug_names(block.outputs()))
 
     def step(self, node: Any) -> Step | None:
         outputs = list(node.outputs())
@@ -122,28 +136,28 @@ class _Reader:
         if special is not None:
             return special(node)
         if kind in ALWAYS:
-            return _function_step(node, ALWAYS[kind])
+            return function_step(node, ALWAYS[kind])
         return self.operation(node)
 
     def operation(self, node: Any) -> Step:
         """An operator on tensors, or Python's where no value is a tensor or torch has none."""
-        needs, gives = _names(node)
+        needs, gives = names_of(node)
         schema = node.schema()
         found = find_operator(schema.partition("(")[0])
         numbers = NUMBERS.get(node.kind())
         if found is None:
             if numbers is None:
                 raise Unknown(node.kind())
-            return _function_step(node, numbers)
+            return function_step(node, numbers)
         names = [argument.name for argument in torch._C.parse_schema(schema).arguments]
         operator = Operator(found, names, self.owner.name)
         scalars = [self.scalars.get(name) for name in needs]
 
         def run(values: Values, frame: Frame) -> None:
             given = [values[name] for name in needs]
-            plain = given if numbers is None else _plain(given, scalars)
+            plain = given if numbers is None else without_tensors(given, scalars)
             result = operator(given) if numbers is None or plain is None else numbers(*plain)
-            _bind(values, gives, result)
+            bind(values, gives, result)
 
         return Step(run, needs, gives)
 
@@ -181,9 +195,9 @@ class _Reader:
 
     def read_CallMethod(self, node: Any) -> Step:
         method = node.s("name")
-        (target, *needs), gives = _names(node)
+        (target, *needs), gives = names_of(node)
         if target in self.scopes and method == "__init__":
-            return _function_step(node, Scope.make)
+            return function_step(node, Scope.make)
         path = self.path(node)
         self.owner.callable(path, method)
 
@@ -193,21 +207,23 @@ class _Reader:
                 result = below(frame.module, path).call_method(method, given)
             else:
                 result = frame.module.run_method(method, given, frame)
-            _bind(values, gives, result)
+            bind(values, gives, result)
 
         return Step(run, tuple(needs), gives)
 
     def read_CallFunction(self, node: Any) -> Step:
-        (target, *needs), gives = _names(node)
+        (target, *needs), gives = names_of(node)
+        if target not in self.functions:
+            raise Unknown("prim::CallFunction of a computed function")
         graph = read_graph(self.owner.function(self.functions[target]), self.owner, method=False)
 
         def run(values: Values, frame: Frame) -> None:
-            _bind(values, gives, graph.run([values[name] for name in needs], frame))
+            bind(values, gives, graph.run([values[name] for name in needs], frame))
 
         return Step(run, tuple(needs), gives)
 
     def read_If(self, node: Any) -> Step:
-        (condition,), gives = _names(node)
+        (condition,), gives = names_of(node)
         yes, no = (self.block(block, ()) for block in node.blocks())
 
         def run(values: Values, frame: Frame) -> None:
@@ -217,9 +233,9 @@ class _Reader:
         return Step(run, (condition, *yes.needs, *no.needs), gives)
 
     def read_Loop(self, node: Any) -> Step:
-        needs, gives = _names(node)
+        needs, gives = names_of(node)
         (inner,) = node.blocks()
-        body = self.block(inner, _debug_names(inner.inputs()))
+        body = self.block(inner, debug_names(inner.inputs()))
 
         def run(values: Values, frame: Frame) -> None:
             limit, going, *carried = (values[name] for name in needs)
@@ -236,7 +252,7 @@ class _Reader:
         return self.read_TupleUnpack(node)
 
     def read_TupleUnpack(self, node: Any) -> Step:
-        (whole,), gives = _names(node)
+        (whole,), gives = names_of(node)
 
         def run(values: Values, frame: Frame) -> None:
             values.update(zip(gives, values[whole], strict=True))
@@ -247,7 +263,7 @@ class _Reader:
         self.constants[node.output().debugName()] = None
 
     def read_RaiseException(self, node: Any) -> Step:
-        message, where = _names(node)[0][0], self.owner.name
+        message, where = names_of(node)[0][0], self.owner.name
 
         def run(values: Values, frame: Frame) -> None:
             raise RequestError(f"module {where!r} refuses its input: {values[message]}")
@@ -267,14 +283,14 @@ class _Reader:
         return Step(run, (), (name,))
 
     def read_Enter(self, node: Any) -> Step:
-        return _function_step(node, Scope.enter)
+        return function_step(node, Scope.enter)
 
     def read_Exit(self, node: Any) -> Step:
-        return _function_step(node, Scope.leave)
+        return function_step(node, Scope.leave)
 
     def plain(self, node: Any, value: Any, none: bool) -> None:
         """Makes a value of Python's own types a constant; None only where it may be meant."""
-        if not _is_plain(value) or (value is None and not none):
+        if not is_plain(value) or (value is None and not none):
             raise Unknown(f"{node.kind()} of type {node.output().type().annotation_str}")
         self.constants[node.output().debugName()] = value
 
@@ -284,45 +300,3 @@ class _Reader:
         if target.debugName() not in self.modules:
             raise Unknown(f"{node.kind()} on {target.type().annotation_str}")
         return self.modules[target.debugName()]
-
-
-def _function_step(node: Any, function: Callable[..., Any]) -> Step:
-    """A step that calls a Python function with all inputs; a number becomes a float where one is declared."""
-    needs, gives = _names(node)
-    real = bool(gives) and node.output().type().kind() == "FloatType"
-
-    def run(values: Values, frame: Frame) -> None:
-        result = function(*[values[name] for name in needs])
-        _bind(values, gives, torch.sym_float(result) if real else result)
-
-    return Step(run, needs, gives)
-
-
-def _bind(values: Values, names: Sequence[str], result: Any) -> None:
-    """Gives a result its name, or the parts of several results their names."""
-    if len(names) == 1:
-        values[names[0]] = result
-    else:
-        values.update(zip(names, result or (), strict=True))
-
-
-def _debug_names(values: Any) -> list[str]:
-    return [value.debugName() for value in values]
-
-
-def _names(node: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    return tuple(_debug_names(node.inputs())), tuple(_debug_names(node.outputs()))
-
-
-def _plain(given: Sequence[Any], scalars: Sequence[Any]) -> list[Any] | None:
-    """The values with numbers for constant tensors that hold one; None where another is a tensor."""
-    plain = [value if scalar is None else scalar for value, scalar in zip(given, scalars, strict=True)]
-    return None if any(isinstance(value, Tensor) for value in plain) else plain
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
-    if isinstance(value, dict):
-        return _is_plain(list(value.items()))
-    return value is None or isinstance(value, bool | int | float | complex | str)

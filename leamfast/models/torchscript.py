@@ -11,7 +11,7 @@ What TorchScript code could do to files is refused.
 
 import re
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from leamfast.errors import RequestError
-from leamfast.models.operators import FILE_OPERATORS
+from leamfast.models.operators import FILE_OPERATORS, refuse_training
 from leamfast.models.script_graphs import Graph, Unknown, read_graph
 from leamfast.models.steps import Frame, device_of
 
@@ -69,7 +69,8 @@ class ScriptedModule(nn.Module):
 class OpaqueModule(nn.Module):
     """A module that is run whole by TorchScript: its output can be tapped, nothing inside.
 
-    The executor's optimisation is off, with which gradients are right in every call.
+    The executor's optimisation is off, with which gradients are right in every call. Parameters and buffers
+    are those of the TorchScript module, under their full names.
     """
 
     def __init__(self, source: Any, original_name: str) -> None:
@@ -92,6 +93,13 @@ class OpaqueModule(nn.Module):
             return self(*arguments, method=method)
         return self.forward(*arguments, method=method)
 
+    def train(self, mode: bool = True) -> "OpaqueModule":
+        super().train(mode)
+        for _, owner in _tree(self._source):
+            if owner.hasattr("training"):
+                owner.setattr("training", mode)
+        return self
+
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "OpaqueModule":
         super()._apply(fn, recurse)
         for name, owner in _tree(self._source):
@@ -112,18 +120,20 @@ def load_torchscript(path: Path) -> ScriptedModule:
     try:
         source = _C.import_ir_module(unit, str(path), torch.device("cpu"), {}, False)
     except Exception as exc:  # damaged files and unknown operators make the reader raise nearly anything
-        raise RequestError(f"archive {path} cannot be read as TorchScript: {_reason(exc)}") from exc
+        raise RequestError(f"it cannot be read as TorchScript: {_reason(exc)}") from exc
     for function in unit.get_functions():
-        _refuse_files(function.graph, path)
+        _refuse_files(function.graph)
+    if source._get_forward_hooks() or source._get_forward_pre_hooks():
+        raise RequestError("its outermost module has hooks of its own: save the model without them")
     opaque: dict[str, str] = {}
     network = _Builder(unit, source, "", {}, opaque).module
     if not isinstance(network, ScriptedModule):
         raise RequestError(
-            f"archive {path} uses {opaque['']}, which is not known here, in its outermost module"
+            f"its outermost module uses {opaque['']}, which is not known here, so that no layer can be tapped"
         )
     if len(list(network.modules())) == 1:
         raise RequestError(
-            f"archive {path} holds no modules inside, so that its layers' names are gone: "
+            "it has no modules inside, so that its layers' names are gone: "
             "save the model before torch.jit.freeze or other inlining"
         )
     network.opaque = opaque
@@ -152,8 +162,7 @@ class _Builder:
             self.built._modules[key] = known[child].module
         for key, parameter in _C.ParameterDict(source).items():
             self.built._parameters[key] = nn.Parameter(parameter.detach(), requires_grad=False)
-        for key, buffer in _C.BufferDict(source).items():
-            self.built.register_buffer(key, buffer)
+        self.built._buffers.update(_C.BufferDict(source).items())
         self.module: nn.Module = self._finished(opaque, inner)
 
     def _finished(self, opaque: dict[str, str], inner: dict[str, str]) -> nn.Module:
@@ -163,6 +172,8 @@ class _Builder:
         unknown = next((self.failed[method] for method in self.failed if FORWARD.fullmatch(method)), None)
         if unknown is not None:
             opaque[self.name] = unknown
+            for method in self.source._method_names():
+                _refuse_training(self.source._get_method(method).inlined_graph, self.name)
             return OpaqueModule(self.source, self.built.original_name)
         opaque.update(inner)
         if "forward" in self.built._graphs:
@@ -233,19 +244,37 @@ def _refuse_code_at_loading(path: Path) -> None:
     """Refuses objects that restore themselves by TorchScript code, which would run before it is checked."""
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
-            if "/code/" in name and name.endswith(".py") and b"__setstate__" in archive.read(name):
+            if "/code/" in name and b"__setstate__" in archive.read(name):
                 raise RequestError(
-                    f"archive {path} runs code while it is loaded (__setstate__ in {name}), "
-                    "which is not allowed: save the model without packed or quantised modules"
+                    f"it runs code while it is loaded (__setstate__ in {name}), which is not allowed: "
+                    "save the model without packed or quantised modules"
                 )
 
 
-def _refuse_files(block: Any, path: Path) -> None:
-    for node in block.nodes():
+def _refuse_files(block: Any) -> None:
+    for node in _nodes(block):
         if node.kind() in FILE_OPERATORS:
-            raise RequestError(f"archive {path} reads or writes files ({node.kind()}), which is not allowed")
+            raise RequestError(f"it reads or writes files ({node.kind()}), which is not allowed")
+
+
+def _refuse_training(block: Any, name: str) -> None:
+    """Refuses in a module that is run whole what `Operator` refuses in others, where it is constant."""
+    for node in _nodes(block):
+        if "::" in node.schema():
+            names = [argument.name for argument in _C.parse_schema(node.schema()).arguments]
+            given = zip(names, node.inputs(), strict=False)  # some take any number
+            constant = {
+                key: value.toIValue() for key, value in given if value.node().kind() == "prim::Constant"
+            }
+            refuse_training(node.kind(), constant, name)
+
+
+def _nodes(block: Any) -> Iterator[Any]:
+    """All nodes of a graph, those of nested blocks too."""
+    for node in block.nodes():
+        yield node
         for inner in node.blocks():
-            _refuse_files(inner, path)
+            yield from _nodes(inner)
 
 
 def _reason(exc: Exception) -> str:
