@@ -3,8 +3,12 @@
 import pytest
 import torch
 
-from leamfast import LEAM, load_model
+from leamfast import LEAM, RequestError, load_model
+from leamfast.cli.compile import FORMATS
 from leamfast.engine.batch_run import BatchRequest, run_batch
+from leamfast.leam.backends import compile_program
+from leamfast.leam.checking import TOLERANCES
+from leamfast.leam.taps import select_taps
 from leamfast_kernels import aggregate, region_share, support
 
 pytestmark = [
@@ -38,8 +42,40 @@ def test_kernels_agree_with_the_cpu():
     assert torch.equal(sizes.cpu(), wanted_sizes)
 
 
-def test_a_run_on_the_device(faces, tmp_path):
-    request = BatchRequest(data=faces, out=tmp_path / "out", model=("demo",), align="none", device="cuda")
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+@pytest.mark.parametrize("backend", ["eager", "torchscript", "inductor"])
+def test_every_backend_and_precision(backend, precision, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    model = load_model("AF_R18=random:0", device="cuda")
+    wanted_by = LEAM(model)
+    leam = LEAM(model, backend=backend, precision=precision)
+    for count in (3, 16, 13, 1, 20):  # captured, captured anew, padded, not worth it, captured anew
+        images, references = torch.randn(count, 3, 112, 112).cuda(), torch.randn(count, 512).cuda()
+        found, wanted = leam(images, references).maps, wanted_by(images, references).maps
+        for tap, maps in wanted.items():
+            assert (found[tap] - maps).norm() < TOLERANCES[precision] * maps.norm(), (count, tap)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pt2"])
+def test_a_compiled_program(suffix, tmp_path):
+    model = load_model("demo", device="cuda")
+    backend = FORMATS[suffix]
+    compile_program(model, select_taps(model, "auto"), tmp_path / f"p{suffix}", backend=backend)
+    with pytest.raises(RequestError, match="was compiled for device cuda"):
+        load_model(str(tmp_path / f"p{suffix}"), trust_code=True)
+    loaded = load_model(str(tmp_path / f"p{suffix}"), trust_code=True, device="cuda")
+    images, references = torch.randn(5, 3, 112, 112).cuda(), torch.randn(5, 128).cuda()
+    wanted = LEAM(model)(images, references).maps
+    for tap, maps in LEAM(loaded)(images, references).maps.items():
+        assert (maps - wanted[tap]).norm() < TOLERANCES["fp32"] * wanted[tap].norm(), tap
+
+
+@pytest.mark.parametrize("backend", ["eager", "inductor"])
+def test_a_run_on_the_device(faces, tmp_path, backend, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    request = BatchRequest(
+        data=faces, out=tmp_path / "out", model=("demo",), align="none", device="cuda", backend=backend
+    )
     assert run_batch(request, note=lambda text: None).images == 48
 
 

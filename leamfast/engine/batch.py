@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from leamfast.engine.ahead import CropsAhead
 from leamfast.engine.crops import Crops, make_crops
 from leamfast.engine.maps import MapSettings, map_rows
 from leamfast.engine.plan import Shard
@@ -96,15 +97,27 @@ def set_up_torch(threads: int, device: str) -> None:
 
 
 class BatchFunction:
-    """Shard -> part."""
+    """Shard -> part.
+
+    Args:
+        settings: of the run.
+        programs: by name, where this process has built them already.
+
+    Attributes:
+        overlap: whether the next shard's crops are made while models compute: the processor is free then.
+    """
 
     def __init__(self, settings: BatchSettings, programs: dict[str, Program] | None = None) -> None:
         self.settings = settings
-        if programs is not None:  # built already, in this process
+        self.overlap = torch.device(settings.device).type == "cuda"
+        self.kept: dict[str, Path | None] = {}
+        if programs is not None:
             self.programs = programs
+            self.kept = {name: program.kept for name, program in programs.items()}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"settings": self.settings}  # what a process has loaded stays there
+        # What a process has loaded stays there.
+        return {"settings": self.settings, "overlap": self.overlap, "kept": self.kept}
 
     @cached_property
     def programs(self) -> dict[str, Program]:
@@ -124,6 +137,7 @@ class BatchFunction:
                 registration=settings.registration,
                 backend=m.backend,
                 precision=settings.precision,
+                kept=self.kept.get(m.name),
             )
         return programs
 
@@ -142,11 +156,28 @@ class BatchFunction:
         spec = self.settings.detector
         return None if spec is None else parse_detector(spec).load(self.settings.device)
 
-    def __call__(self, shard: Shard) -> Part:
-        """Compute one shard."""
-        settings, programs = self.settings, self.programs
-        sizes = sorted({p.model.preprocessing.size for p in programs.values()})
-        crops = make_crops(shard, settings.root, sizes, self.detector, settings.labels, settings.threads)
+    @cached_property
+    def sizes(self) -> list[int]:
+        """Input sizes of the models."""
+        return sorted({program.model.preprocessing.size for program in self.programs.values()})
+
+    @cached_property
+    def crops(self) -> CropsAhead:
+        """Who makes crops."""
+        settings, sizes, detector = self.settings, self.sizes, self.detector
+
+        def make(shard: Shard) -> Crops:
+            set_up_torch(settings.threads, settings.device)  # each thread has its own number of threads
+            return make_crops(shard, settings.root, sizes, detector, settings.labels, settings.threads)
+
+        return CropsAhead(make)
+
+    def __call__(self, shard: Shard, ahead: Shard | None = None) -> Part:
+        """Compute one shard; `ahead` is the one that is probably next."""
+        settings, programs, sizes = self.settings, self.programs, self.sizes
+        crops = self.crops.take(shard)
+        if self.overlap and ahead is not None:
+            self.crops.begin(ahead)
         identities = [row.identity for row in crops.rows]
         arrays = _image_arrays(crops, settings.columns)
         arrays |= _identity_arrays(shard, identities, settings.person_columns)

@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import zip_longest
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
@@ -14,6 +15,8 @@ from leamfast.engine.plan import Shard
 from leamfast.engine.run import ATTEMPTS, FATAL, Event, Function, Sink, StopFlag
 
 __all__ = ["LocalDriver"]
+
+LEAVE = 10.0  # seconds that a worker without work has to end by itself
 
 
 class LocalDriver:
@@ -38,12 +41,12 @@ class LocalDriver:
 def _in_this_process(
     plan: Sequence[Shard], function: Function, sink: Sink, stop: StopFlag
 ) -> Iterator[Event]:
-    for shard in plan:
+    for shard, ahead in zip_longest(plan, plan[1:]):
         for attempt in range(1, ATTEMPTS + 1):
             if stop.stopped:
                 return
             try:
-                sink(function(shard))
+                sink(function(shard, ahead))
             except FATAL:
                 raise
             except Exception as exc:
@@ -54,7 +57,7 @@ def _in_this_process(
 
 
 class _Worker:
-    """A worker process and the shard it has in hand."""
+    """A worker process, the shard it has in hand, and the one that it may have begun."""
 
     def __init__(self, function: Function, sink: Sink) -> None:
         context = mp.get_context("spawn")
@@ -68,11 +71,12 @@ class _Worker:
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
         theirs.close()
         self.shard: Shard | None = None
+        self.ahead: Shard | None = None
 
-    def send(self, shard: Shard) -> None:
-        self.shard = shard
+    def send(self, shard: Shard, ahead: Shard | None) -> None:
+        self.shard, self.ahead = shard, ahead
         with suppress(BrokenPipeError):  # a worker that died is noticed by what it does not answer
-            self.pipe.send(shard)
+            self.pipe.send((shard, ahead))
 
     def take(self) -> tuple[str, BaseException | None]:
         """The answer to the shard in hand: an empty reason when it is finished."""
@@ -86,6 +90,8 @@ class _Worker:
 
     def end(self) -> None:
         self.pipe.close()
+        if self.shard is None:
+            self.process.join(LEAVE)  # to remove what compiled programs keep on disk
         if self.process.is_alive():
             self.process.kill()
         self.process.join()
@@ -99,12 +105,14 @@ def _in_workers(
     workers: list[_Worker] = []
     try:
         while True:
-            for worker in [w for w in workers if w.shard is None]:
-                if waiting and not stop.stopped:
-                    worker.send(waiting.popleft())
-            while waiting and not stop.stopped and len(workers) < count:
-                workers.append(_Worker(function, sink))
-                workers[-1].send(waiting.popleft())
+            while waiting and not stop.stopped:
+                idle = next((worker for worker in workers if worker.shard is None), None)
+                if idle is None and len(workers) == count:
+                    break
+                if idle is None:
+                    idle = _Worker(function, sink)
+                    workers.append(idle)
+                idle.send(*_choose(waiting, idle, workers))
             busy = {w.pipe: w for w in workers if w.shard is not None}
             if not busy:
                 return
@@ -127,7 +135,23 @@ def _in_workers(
                 yield Event(shard, reason, final)
     finally:
         for worker in workers:
+            worker.pipe.close()  # so that all leave at the same time
+        for worker in workers:
             worker.end()
+
+
+def _choose(waiting: deque[Shard], idle: _Worker, workers: Sequence[_Worker]) -> tuple[Shard, Shard | None]:
+    """Take the shard for an idle worker from those that wait: what it began, or what no other has.
+
+    Returns:
+        the shard; and one that it may begin meanwhile, which goes on waiting.
+    """
+    begun = {worker.ahead.number for worker in workers if worker is not idle and worker.ahead is not None}
+    free = (shard for shard in waiting if shard.number not in begun)
+    shard = idle.ahead if idle.ahead in waiting else next(free, waiting[0])
+    assert shard is not None
+    waiting.remove(shard)
+    return shard, next((other for other in waiting if other.number not in begun), None)
 
 
 def _work(pipe: Connection, function: Function, sink: Sink) -> None:
@@ -137,12 +161,12 @@ def _work(pipe: Connection, function: Function, sink: Sink) -> None:
     threading.Thread(target=_die_with_driver, daemon=True).start()
     while True:
         try:
-            shard = pipe.recv()
+            shard, ahead = pipe.recv()
         except (EOFError, OSError):
             return
         answer: tuple[str, BaseException | None] = ("", None)
         try:
-            sink(function(shard))
+            sink(function(shard, ahead))
         except FATAL as exc:
             answer = _reason(exc), exc
         except Exception as exc:

@@ -40,7 +40,7 @@ def resolve_backends(
     programs, resolved = {}, []
     for model, of_model in zip(models, settings.models, strict=True):
         frozen = ((before or {}).get("models") or {}).get(model.name) or {}
-        if asked != "auto" and not isinstance(model, CompiledModel):
+        if asked != "auto":
             candidates: tuple[str, ...] = (asked,)
         elif frozen.get("backend") in BACKENDS:
             candidates = (frozen["backend"],)  # a resumed run keeps it

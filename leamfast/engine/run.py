@@ -22,9 +22,14 @@ ATTEMPTS = 3
 
 
 class Function(Protocol):
-    """Computes a shard; picklable, and loads what it needs at its first call in a process."""
+    """Computes a shard; picklable, and loads what it needs at its first call in a process.
 
-    def __call__(self, shard: Shard) -> Part: ...
+    Args:
+        shard: the shard.
+        ahead: the shard that is probably next here, for which work may begin in the background.
+    """
+
+    def __call__(self, shard: Shard, ahead: Shard | None = None) -> Part: ...
 
 
 class Sink(Protocol):

@@ -4,7 +4,6 @@ A backend other than autograd runs a recording of the program, compiled into a f
 time, and is checked against autograd whenever it starts.
 """
 
-import hashlib
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,26 +13,25 @@ from tempfile import TemporaryDirectory
 import torch
 
 from leamfast.errors import RequestError
-from leamfast.leam import compiling
 from leamfast.leam.checking import check_passes
 from leamfast.leam.compiling import has_compiler, write_program
 from leamfast.leam.diagnostics import tap_warnings
 from leamfast.leam.eager import EagerPasses
 from leamfast.leam.folding import fold
+from leamfast.leam.graphed import GraphedPasses
 from leamfast.leam.precision import cast_graph, cast_model, check_precision
 from leamfast.leam.program import Program
+from leamfast.leam.program_cache import cache_path, cached
 from leamfast.leam.recorded import RecordedPasses
 from leamfast.leam.recording import Recording, record, split
 from leamfast.models.compiled import CompiledModel, Passes, ProgramInfo, load_passes
 from leamfast.models.devices import processor_name
 from leamfast.models.face_model import FaceModel
 from leamfast.models.layers import Layer
-from leamfast.models.weights import tensors_sha256
 
 __all__ = ["BACKENDS", "available", "build_program", "choose_backend", "compile_program"]
 
 BACKENDS = ("auto", "eager", "torchscript", "inductor")
-KEPT = 20  # compiled programs in the user's cache
 
 RATES = {"cpu": 80e9, "cuda": 20e12}  # FLOP/s of eager float32, of a CPU's thread or a GPU
 SETUP = {"eager": (0.0, 0.0), "torchscript": (5.0, 0.2), "inductor": (10.0, 1.5)}
@@ -77,6 +75,7 @@ def build_program(
     registration: str = "resize",
     backend: str = "eager",
     precision: str = "fp32",
+    kept: Path | None = None,
 ) -> Program:
     """A program by a backend, checked.
 
@@ -86,6 +85,7 @@ def build_program(
         target, activation, registration: see `Program`.
         backend: `eager`, `torchscript` or `inductor`.
         precision: `fp32`, `tf32` or `bf16`.
+        kept: `Program.kept` of the same program in another process, which saves recording it again.
 
     Raises:
         RequestError: the backend cannot follow the model, is not to be had here, or gives wrong results.
@@ -95,7 +95,7 @@ def build_program(
         raise RequestError(f"the network of {model.name} is in training mode: call .eval()")
     program = Program(model, taps, target, activation, registration, precision)
     if isinstance(model, CompiledModel):
-        return _of_file(program, model, target, activation, registration)
+        return _of_file(program, model, target, activation, registration, backend)
     if backend == "eager":
         if precision == "bf16":
             rounded = cast_model(model)
@@ -104,9 +104,21 @@ def build_program(
         return program
     if problem := available(model.device)[backend]:
         raise RequestError(f"backend {backend} is not to be had here, as {problem}: use backend eager")
-    recording = _record(program)
-    info = _describe(program, target, activation, registration, backend)
-    return _checked(program, _cached(recording, info), f"backend {backend}")
+    compiled = None
+    if kept is not None and kept.is_file():
+        with suppress(RequestError):
+            compiled = load_passes(kept, backend, model.device.type)
+    if kept is None or compiled is None:
+        recording = _record(program)
+        kept = cache_path(backend, model.device, recording)
+
+        def write(path: Path) -> None:
+            write_program(recording, _describe(program, target, activation, registration, backend), path)
+
+        compiled = cached(kept, lambda path: load_passes(path, backend, model.device.type), write)
+    program = _checked(program, compiled, backend, f"backend {backend}")
+    program.kept = kept
+    return program
 
 
 def compile_program(
@@ -139,7 +151,8 @@ def compile_program(
     with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
         made = Path(folder) / path.name
         write_program(_record(program), info, made)
-        _checked(program, load_passes(made, backend), f"the compiled program {path}")
+        passes = load_passes(made, backend, model.device.type)
+        _checked(program, passes, backend, f"the compiled program {path}")
         os.replace(made, path)
     return info
 
@@ -169,10 +182,15 @@ def _describe(program: Program, target: str, activation: str, registration: str,
 
 
 def _of_file(
-    program: Program, model: CompiledModel, target: str, activation: str, registration: str
+    program: Program, model: CompiledModel, target: str, activation: str, registration: str, backend: str
 ) -> Program:
     """The program of a file, if it is the one that was asked for."""
     info = model.info
+    if backend not in ("auto", info.backend):
+        raise RequestError(
+            f"the program {model.name} was compiled by {info.backend}, got backend {backend}: "
+            "ask for auto, or give the model that it came from"
+        )
     asked = {
         "target": (target, info.target),
         "activation": (activation, info.activation),
@@ -186,17 +204,24 @@ def _of_file(
                 f"ask for {made}, or compile it again with --{what} {wanted}"
             )
     numbers = {tap.name: number for number, tap in enumerate(info.taps)}
-    program.passes = RecordedPasses(model.passes, tuple(numbers[tap.name] for tap in program.taps))
+    wanted_taps = tuple(numbers[tap.name] for tap in program.taps)
+    program.passes = RecordedPasses(_launched(model.passes, info.backend, model.device), wanted_taps)
     return program
 
 
-def _checked(program: Program, compiled: Passes, what: str) -> Program:
+def _launched(passes: Passes, backend: str, device: torch.device) -> Passes | GraphedPasses:
+    """The passes as they are launched: native code for a GPU by CUDA graphs."""
+    return GraphedPasses(passes) if backend == "inductor" and device.type == "cuda" else passes
+
+
+def _checked(program: Program, compiled: Passes, backend: str, what: str) -> Program:
     reference = program.passes
     assert isinstance(reference, EagerPasses)
     names = [tap.name for tap in program.taps]
     parameter = next(program.model.network.parameters(), torch.empty(0))
     dtype = torch.float64 if parameter.dtype == torch.float64 else torch.float32
-    passes = RecordedPasses(compiled, tuple(range(len(names))), dtype)
+    launched = _launched(compiled, backend, program.model.device)
+    passes = RecordedPasses(launched, tuple(range(len(names))), dtype)
     check_passes(passes, reference, names, program.precision, what)
     program.passes = passes
     return program
@@ -212,48 +237,6 @@ def _record(program: Program) -> Recording:
     if program.precision == "bf16":
         cast_graph(joint)
     return split(joint)
-
-
-def _cached(recording: Recording, info: ProgramInfo) -> Passes:
-    """The compiled recording from the user's cache, made where it is not there or cannot be loaded."""
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    folder = (base if base.is_absolute() else Path.home() / ".cache") / "leamfast" / "programs"
-    suffix = ".pt2" if info.backend == "inductor" else ".pt"
-    path = folder / f"{_key(recording, info)}{suffix}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if path.is_file():
-            os.utime(path)  # the newest are kept
-            with suppress(RequestError):
-                return load_passes(path, info.backend)
-        write_program(recording, info, path)
-        _prune(folder)
-    except OSError as exc:
-        raise RequestError(
-            f"compiled programs cannot be kept in {folder} ({exc.strerror}): set XDG_CACHE_HOME to a folder "
-            "that can be written, or use backend eager"
-        ) from exc
-    return load_passes(path, info.backend)
-
-
-def _prune(folder: Path) -> None:
-    """Delete all but the newest programs; another process may do the same."""
-    ages = {}
-    for path in folder.glob("[0-9a-f]*.pt*"):
-        with suppress(OSError):
-            ages[path] = path.stat().st_mtime
-    for path in sorted(ages, key=lambda path: ages[path], reverse=True)[KEPT:]:
-        path.unlink(missing_ok=True)
-
-
-def _key(recording: Recording, info: ProgramInfo) -> str:
-    """Hash of everything that the compiled file depends on."""
-    total = hashlib.sha256(f"{info.backend} {info.device} {info.processor} {info.torch}".encode())
-    total.update(Path(compiling.__file__).read_bytes())
-    for graph in (recording.forward, recording.backward):
-        total.update(graph.code.encode())
-        total.update(tensors_sha256(graph.state_dict()).encode())
-    return total.hexdigest()
 
 
 def _flops(model: FaceModel) -> float:

@@ -4,7 +4,8 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def _inductor(recording: Recording, info: ProgramInfo, path: Path) -> None:
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # of machines without a GPU
     _plain_aggregate(recording.backward)
     images, cotangents = _first(recording.forward), _last(recording.backward)
-    with torch.no_grad():
+    with torch.no_grad(), _working_in(path.parent):
         examples = [_zeros(images).contiguous(memory_format=torch.channels_last)]
         saved = recording.forward(*examples)[1:]  # in the layout that the backward pass will find them in
         files = {
@@ -80,6 +81,21 @@ def _inductor(recording: Recording, info: ProgramInfo, path: Path) -> None:
             "backward_pass": _aot(recording.backward, [*saved, _zeros(cotangents)]),
         }
     package_pt2(str(path), aoti_files=files, extra_files={ABOUT: info.to_json()})
+
+
+@contextmanager
+def _working_in(folder: Path) -> Iterator[None]:
+    """Inductor leaves its sources and objects in a folder, and not in one that stays."""
+    name = "TORCHINDUCTOR_CACHE_DIR"
+    before = os.environ.get(name)
+    os.environ[name] = str(folder / "inductor")
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _aot(graph: fx.GraphModule, examples: Sequence[Tensor]) -> Any:

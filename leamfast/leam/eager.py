@@ -71,6 +71,11 @@ class EagerPasses:
         Raises:
             RequestError: a tap does not influence the embedding.
         """
+        if not tape.embeddings.requires_grad:
+            raise RequestError(
+                f"the embedding of {self.model.name} has no gradient, as of a forward pass under "
+                "torch.no_grad or detach: no map can be made of it"
+            )
         grads = torch.autograd.grad(
             tape.embeddings,
             tape.activations,

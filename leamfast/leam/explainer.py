@@ -11,6 +11,7 @@ from leamfast.leam.backends import BACKENDS, build_program
 from leamfast.leam.references import SAME
 from leamfast.leam.registration import Centres
 from leamfast.leam.taps import select_taps
+from leamfast.models.compiled import CompiledModel
 from leamfast.models.face_model import FaceModel
 
 __all__ = ["LEAM", "LeamResult"]
@@ -39,7 +40,7 @@ class LEAM:
         layers: `auto`, `all`, or names of layers.
         target: `loss` (gradient of 1 - cos, as the paper states) or `similarity` (gradient of cos).
         backend: `eager`, `torchscript` or `inductor`; `auto` is the first, as compiling pays for thousands
-            of images only.
+            of images only, and for a compiled program its own.
         precision: `fp32`, `tf32` (on CUDA) or `bf16`.
         activation: `signed` (as the paper), or `positive` (ReLU of the activations).
         registration: `resize` (as the paper), or `receptive`: `centres` then says where the cells of a map
@@ -72,7 +73,7 @@ class LEAM:
             target=target,
             activation=activation,
             registration=registration,
-            backend="eager" if backend == "auto" else backend,
+            backend="eager" if backend == "auto" and not isinstance(model, CompiledModel) else backend,
             precision=precision,
         )
 
@@ -106,11 +107,8 @@ class LEAM:
                 f"images must be preprocessed floats of shape (N, 3, {size}, {size}), "
                 f"got {images.dtype} {tuple(images.shape)}"
             )
-        if references.ndim not in (2, 3) or references.shape[0] != images.shape[0]:
-            raise RequestError(
-                f"references must be embeddings of shape (N, D) or (N, R, D) with N = {images.shape[0]}, "
-                f"got {tuple(references.shape)}"
-            )
+        if bool(references.isinf().any()):
+            raise RequestError("references must be finite, or NaN where there is none; got infinite values")
         output = self.program(images, references=references)
         norms = output.embeddings.norm(dim=1)
         if bool((broken := ~(norms.isfinite() & (norms > 0))).any()):

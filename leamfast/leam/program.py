@@ -6,6 +6,7 @@ ReLU(sum_k ReLU(G^k) * A^k) (LayerCAM, Jiang et al. 2021, carried over to embedd
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -69,6 +70,9 @@ class Program:
         registration: `resize` or `receptive`; where `centres` says that the cells of a map lie.
         precision: `fp32`, or `tf32` and `bf16`, in which the passes compute.
         passes: who computes (default: plain autograd).
+
+    Attributes:
+        kept: the compiled program in the user's cache; None where there is none.
     """
 
     def __init__(
@@ -92,6 +96,7 @@ class Program:
         self.taps = tuple(taps)
         self.precision = precision
         self.sign = -1.0 if target == "loss" else 1.0
+        self.kept: Path | None = None
         self.passes = passes or EagerPasses(model, self.taps, positive=activation == "positive")
         # None is the plain resize, which kernels compute without a table of centres.
         self.centres: dict[str, Centres | None] = dict.fromkeys(tap.name for tap in self.taps)
@@ -134,11 +139,8 @@ class Program:
         broken = ~(norms.isfinite() & (norms > 0)).squeeze(1)
         units = (embeddings / norms).masked_fill(broken[:, None], 0)
         r = _references(units, weights, references)
-        if r.shape[-1] != units.shape[-1]:
-            raise RequestError(
-                f"references must have the model's {units.shape[-1]} dimensions, got {r.shape[-1]}"
-            )
-        missing = ~(r.abs().amax(dim=-1) > 0)  # all zero, or NaN
+        longest = r.abs().amax(dim=-1)
+        missing = ~((longest > 0) & longest.isfinite())  # all zero, or NaN, or without end
         missing = missing | broken.view(-1, *[1] * (missing.ndim - 1))
         towards = unit(r.masked_fill(missing[..., None], 0))
         cosines = (units.view(_per(r, units)) * towards).sum(dim=-1)
@@ -170,8 +172,23 @@ class Program:
 
 
 def _references(units: Tensor, weights: Tensor | None, references: Tensor | None) -> Tensor:
+    count, dimensions = units.shape
     if weights is None and references is None:
         raise RequestError("weights or references must be given: a map needs something to compare with")
+    if weights is not None and tuple(weights.shape) != (count, count):
+        raise RequestError(
+            f"weights must have shape ({count}, {count}) for {count} images, got {tuple(weights.shape)}"
+        )
+    if references is not None and not (
+        references.ndim in (2, 3)
+        and references.shape[0] == count
+        and references.shape[-1] == dimensions
+        and references.numel()
+    ):
+        raise RequestError(
+            f"references must be embeddings of shape ({count}, {dimensions}) or ({count}, R, {dimensions}) "
+            f"with R of at least 1, got {tuple(references.shape)}"
+        )
     if weights is None:
         assert references is not None
         return references.to(units)

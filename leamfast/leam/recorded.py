@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from leamfast.leam.graphed import GraphedPasses
 from leamfast.models.compiled import Passes
 
 __all__ = ["RecordedPasses"]
@@ -22,7 +23,9 @@ class RecordedPasses:
         dtype: of images and cotangents: float32, or float64 for a network that computes in it.
     """
 
-    def __init__(self, passes: Passes, taps: tuple[int, ...], dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, passes: Passes | GraphedPasses, taps: tuple[int, ...], dtype: torch.dtype = torch.float32
+    ) -> None:
         self.passes, self.taps, self.dtype = passes, taps, dtype
 
     def forward(self, images: Tensor) -> tuple[Tensor, Any]:

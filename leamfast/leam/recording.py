@@ -86,6 +86,12 @@ def _mutates(node: Node) -> bool:
     return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
 
 
+def _changes(node: Node) -> bool:
+    """Whether an operation gives something else each time, or does more than to give it."""
+    random = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+    return random or bool(node.is_impure())
+
+
 def _drop_copies(joint: fx.GraphModule) -> None:
     """Nothing is written in place any more: copies and other names of a value are the value."""
     for node in list(joint.graph.nodes):
@@ -197,7 +203,7 @@ def _fold_constants(joint: fx.GraphModule) -> None:
         for node in list(graph.nodes):
             if node.op == "get_attr":
                 values[node] = getattr(joint, str(node.target)).detach()
-            elif node.op == "call_function" and node.all_input_nodes and not node.is_impure():
+            elif node.op == "call_function" and node.all_input_nodes and not _changes(node):
                 if not all(source in values for source in node.all_input_nodes):
                     continue
                 args, kwargs = map_arg((node.args, node.kwargs), lambda source: values[source])

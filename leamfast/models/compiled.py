@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from leamfast.errors import RequestError
-from leamfast.models.devices import processor_name
+from leamfast.models.devices import check_device, processor_name
 from leamfast.models.face_model import FaceModel
 from leamfast.models.jit import load_script
 from leamfast.models.layers import Layer
 from leamfast.models.preprocessing import Preprocessing
 from leamfast.models.weights import file_sha256
+from leamfast.models.zips import check_members
 
 __all__ = ["CompiledModel", "Passes", "ProgramInfo", "is_program", "load_passes", "load_program", "read_info"]
 
@@ -148,6 +149,7 @@ def read_info(path: Path) -> ProgramInfo:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            check_members(archive, path.stat().st_size, "it")
             name = _about(archive)
             if name is None:
                 raise ValueError(f"it holds no {ABOUT}")
@@ -163,19 +165,20 @@ def load_program(path: Path, device: str | torch.device | None = None) -> Compil
         RequestError: it was made for another device, instruction set or torch, or is damaged.
     """
     info = read_info(path)
-    wanted = torch.device(device or "cpu").type
-    made = {
-        "device": (info.device, wanted),
-        "processor": (info.processor, processor_name(str(device or "cpu")) if info.processor else ""),
-        "torch": (info.torch, torch.__version__),
+    here = str(device or "cpu")
+    made: dict[str, tuple[str, Callable[[], str]]] = {
+        "device": (info.device, lambda: torch.device(here).type),
+        "processor": (info.processor, lambda: processor_name(here) if info.processor else ""),
+        "torch": (info.torch, lambda: torch.__version__),
     }
-    for what, (theirs, ours) in made.items():
-        if theirs != ours:
+    check_device(here)
+    for what, (theirs, find) in made.items():
+        if theirs != (ours := find()):
             raise RequestError(
                 f"program {path} was compiled for {what} {theirs}, but this is {ours}: "
                 "compile it again here with `leamfast compile`"
             )
-    passes = load_passes(path, info.backend)
+    passes = load_passes(path, info.backend, here)
     return CompiledModel(
         info.model,
         info.architecture,
@@ -188,8 +191,8 @@ def load_program(path: Path, device: str | torch.device | None = None) -> Compil
     )
 
 
-def load_passes(path: Path, backend: str) -> Passes:
-    """The passes in a file.
+def load_passes(path: Path, backend: str, device: str = "cpu") -> Passes:
+    """The passes in a file, for a device.
 
     Raises:
         RequestError: they cannot be loaded.
@@ -203,7 +206,8 @@ def load_passes(path: Path, backend: str) -> Passes:
             from torch.export.pt2_archive._package import load_pt2
 
             logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # of machines without GPU
-            passes = load_pt2(str(path)).aoti_runners
+            on_gpu = torch.device(device).type == "cuda"  # where a lock would break the capture of a graph
+            passes = load_pt2(str(path), run_single_threaded=on_gpu).aoti_runners
         return Passes(passes["forward_pass"], passes["backward_pass"])
     except Exception as exc:  # damaged files make the loaders raise nearly anything
         text = (str(exc) or type(exc).__name__).splitlines()[0]

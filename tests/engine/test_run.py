@@ -29,7 +29,7 @@ class Work:
     where: int = -1
     times: int = 99
 
-    def __call__(self, shard: Shard) -> Shard:
+    def __call__(self, shard: Shard, ahead: Shard | None = None) -> Shard:
         if shard.number == self.where:
             tries = len(list(self.folder.glob(f"try-{shard.number}-*")))
             (self.folder / f"try-{shard.number}-{tries}").touch()
@@ -120,7 +120,7 @@ from leamfast.engine.plan import Shard
 from leamfast.engine.run import run
 
 class Slow:
-    def __call__(self, shard):
+    def __call__(self, shard, ahead=None):
         print("begun", shard.number, flush=True)
         time.sleep(1.0)
         return shard

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from leamfast import LEAM, FaceModel, RequestError, load_model
-from leamfast.leam import backends
+from leamfast.leam import backends, program_cache
 from leamfast.leam.backends import available, build_program, choose_backend
 from leamfast.leam.references import leave_one_out
 from leamfast.leam.taps import select_taps
@@ -122,6 +122,50 @@ def test_embeddings_without_a_direction_are_one_sentence(demo, value, says):
         LEAM(model, ["conv"])(torch.randn(2, 3, 112, 112), torch.ones(2, 2))
 
 
+class WithoutGradient(nn.Module):
+    """A forward pass that forbids gradients itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv(x)
+        with torch.no_grad():
+            return x.mean(dim=(2, 3))
+
+
+@pytest.mark.parametrize("backend", ["eager", "torchscript"])
+def test_a_forward_pass_that_forbids_gradients_is_one_sentence(demo, backend, program_cache):
+    model = FaceModel("frozen", "frozen", WithoutGradient().eval(), demo.preprocessing, "")
+    with pytest.raises(RequestError, match="the embedding of frozen has no gradient"):
+        LEAM(model, ["conv"], backend=backend)(torch.randn(2, 3, 112, 112), torch.ones(2, 4))
+
+
+@pytest.mark.parametrize("shape", [(2, 0, 128), (2, 127), (2, 3, 127), (3, 128), (128,), (2, 1, 1, 128)])
+def test_references_of_the_wrong_shape_are_one_sentence(demo, shape):
+    with pytest.raises(RequestError, match=r"^references must be embeddings of shape \(2, 128\)[^\n]*$"):
+        LEAM(demo, TAPS)(torch.randn(2, 3, 112, 112), torch.ones(shape))
+
+
+def test_infinite_references_and_wrong_weights_are_one_sentence(demo):
+    leam, images = LEAM(demo, TAPS), torch.randn(2, 3, 112, 112)
+    with pytest.raises(RequestError, match="references must be finite"):
+        leam(images, torch.full((2, 128), torch.inf))
+    with pytest.raises(RequestError, match=r"weights must have shape \(2, 2\) for 2 images, got \(2, 3\)"):
+        leam.program(images, torch.ones(2, 3))
+
+
+def test_a_program_is_not_recorded_again_where_its_file_is_known(demo, recorded, monkeypatch):
+    leam, _ = recorded
+    monkeypatch.setattr(backends, "record", lambda *arguments: pytest.fail("recorded again"))
+    again = build_program(demo, leam.program.taps, backend="torchscript", kept=leam.program.kept)
+    images, references = torch.randn(3, 3, 112, 112), torch.randn(3, 128)
+    wanted = leam(images, references).maps
+    for name, maps in again(images, references=references).maps.items():
+        assert torch.equal(maps, wanted[name])
+
+
 def test_what_was_compiled_is_kept_and_used_again(demo, recorded, monkeypatch):
     leam, folder = recorded
     kept = set(folder.iterdir())
@@ -202,7 +246,7 @@ def test_a_cached_program_that_is_damaged_is_made_again(demo, recorded, monkeypa
     folder = recorded[1]
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder.parent.parent))
     (folder / ".0123.pt-left-by-a-killed-process").mkdir()
-    monkeypatch.setattr(backends, "KEPT", 1)
+    monkeypatch.setattr(program_cache, "KEPT", 1)
     for path in folder.glob("*.pt"):
         path.write_bytes(path.read_bytes()[:1000])
     images, references = torch.randn(2, 3, 112, 112), torch.randn(2, 128)

@@ -136,6 +136,22 @@ def test_maps_of_another_kind_than_it_was_compiled_for_are_refused(demo_program,
         LEAM(loaded, **({"registration": "receptive"} | {option: value}))
 
 
+def test_another_backend_than_it_was_compiled_by_is_refused(demo_program):
+    loaded = load_model(str(demo_program), trust_code=True)
+    LEAM(loaded, registration="receptive", backend="torchscript")
+    for backend in ("eager", "inductor"):
+        with pytest.raises(RequestError, match=f"was compiled by torchscript, got backend {backend}"):
+            LEAM(loaded, registration="receptive", backend=backend)
+
+
+def test_a_program_that_unpacks_to_far_more_than_it_is(demo_program, tmp_path):
+    path = tmp_path / "bomb.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb/extra/leamfast.json", b" " * (65 << 20))
+    with pytest.raises(RequestError, match="unpacks to"):
+        read_info(path)
+
+
 def test_damaged_files_are_refused(demo_program, tmp_path):
     whole = demo_program.read_bytes()
     cut = tmp_path / "cut.pt"
@@ -153,8 +169,8 @@ def test_a_file_that_gives_wrong_maps_is_not_kept(monkeypatch, tmp_path):
 
     model, load = load_model("demo"), backends.load_passes
 
-    def wrong(path, backend):
-        passes = load(path, backend)
+    def wrong(*arguments):
+        passes = load(*arguments)
         return replace(passes, backward=lambda *inputs: [-maps for maps in passes.backward(*inputs)])
 
     monkeypatch.setattr(backends, "load_passes", wrong)
