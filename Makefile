@@ -32,7 +32,7 @@ fast: .venv/tested ## The tests that take less than ten seconds each.
 gpu: ## The checks that need a CUDA device, with the packages of the current Python.
 	PYTHONPATH=.:kernels:bench $(PYTHON) -m pytest -m gpu
 
-bench: .venv/tested ## How fast maps are, beside other packages, in about 20 minutes; results in RESULTS=FILE.
+bench: .venv/tested ## How fast maps are, beside other packages, in half an hour; results in RESULTS=FILE.
 	@mkdir -p $(dir $(RESULTS))
 	$(BIN)/leamfast bench maps --threads $(THREADS) --out $(RESULTS)
 

@@ -8,6 +8,7 @@ from leamfast.cli.compile import FORMATS
 from leamfast.engine.batch_run import BatchRequest, run_batch
 from leamfast.leam.backends import compile_program
 from leamfast.leam.checking import TOLERANCES
+from leamfast.leam.references import leave_one_out
 from leamfast.leam.taps import select_taps
 from leamfast_kernels import aggregate, region_share, support
 
@@ -54,6 +55,22 @@ def test_every_backend_and_precision(backend, precision, tmp_path, monkeypatch):
         found, wanted = leam(images, references).maps, wanted_by(images, references).maps
         for tap, maps in wanted.items():
             assert (found[tap] - maps).norm() < TOLERANCES[precision] * maps.norm(), (count, tap)
+
+
+@pytest.mark.parametrize("backend", ["eager", "torchscript", "inductor"])
+def test_the_host_does_not_wait_for_a_batch(backend, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    model = load_model("demo", device="cuda")
+    program = LEAM(model, backend=backend).program
+    crops = torch.randint(0, 256, (6, 112, 112, 3), dtype=torch.uint8).numpy()
+    weights = leave_one_out(torch.tensor([0, 0, 0, 1, 1, 1]))
+    wanted = program(model.preprocess(crops), weights).maps
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        found = program(model.preprocess(crops), weights).maps
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert all(torch.allclose(maps, wanted[tap]) for tap, maps in found.items())
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pt2"])

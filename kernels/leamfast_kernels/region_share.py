@@ -90,8 +90,9 @@ def _per_class(
         for number, keys in selection.largest(selection.pixel_keys(values), list(columns)):
             chosen = labels.gather(1, selection.key_index(keys, pixels)).long()
             inside = _sum_by_class(chosen, (keys >= selection.POSITIVE).double(), classes)
-            weights[:, columns[number]] = inside[:, None]
-            sizes[:, columns[number]] = inside.sum(dim=1).long()[:, None]
+            for column in columns[number]:
+                weights[:, column] = inside
+                sizes[:, column] = inside.sum(dim=1).long()
     return weights, sizes
 
 

@@ -22,7 +22,9 @@ class CropsAhead:
         self.begun: tuple[Shard, Future[Crops]] | None = None
 
     def begin(self, shard: Shard) -> None:
-        """Start on a shard; what was begun before and not taken is forgotten."""
+        """Start on a shard, unless it is begun; another that was begun and not taken is forgotten."""
+        if self.begun is not None and self.begun[0] == shard:
+            return
         crops: Future[Crops] = Future()
 
         def work() -> None:
@@ -32,9 +34,12 @@ class CropsAhead:
                 crops.set_exception(exc)
 
         self.begun = shard, crops
-        threading.Thread(target=work, daemon=True).start()  # must not hold up the end of the process
+        threading.Thread(target=work).start()  # which Python waits for at its end
 
     def take(self, shard: Shard) -> Crops:
         """The crops of a shard, begun or not; raises what making them raised."""
-        begun, self.begun = self.begun, None
-        return begun[1].result() if begun is not None and begun[0] == shard else self.make(shard)
+        if self.begun is None or self.begun[0] != shard:
+            return self.make(shard)
+        crops = self.begun[1]
+        self.begun = None
+        return crops.result()

@@ -91,6 +91,8 @@ def set_up_torch(threads: int, device: str) -> None:
     """Make torch compute with so many threads, and give the same bits for the same request."""
     torch.set_num_threads(threads)
     if torch.device(device).type == "cuda":
+        if torch.device(device).index is not None:
+            torch.cuda.set_device(device)  # what compiled code and pinned copies go by
         torch.backends.cudnn.allow_tf32 = False  # float32 is float32; it is torch's default to round here
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
@@ -105,11 +107,13 @@ class BatchFunction:
 
     Attributes:
         overlap: whether the next shard's crops are made while models compute: the processor is free then.
+            Not where a detector computes beside models in tf32, which is on or off for a whole process.
     """
 
     def __init__(self, settings: BatchSettings, programs: dict[str, Program] | None = None) -> None:
         self.settings = settings
-        self.overlap = torch.device(settings.device).type == "cuda"
+        alone = settings.detector is None or settings.precision != "tf32"
+        self.overlap = torch.device(settings.device).type == "cuda" and alone
         self.kept: dict[str, Path | None] = {}
         if programs is not None:
             self.programs = programs
@@ -167,7 +171,7 @@ class BatchFunction:
         settings, sizes, detector = self.settings, self.sizes, self.detector
 
         def make(shard: Shard) -> Crops:
-            set_up_torch(settings.threads, settings.device)  # each thread has its own number of threads
+            torch.set_num_threads(settings.threads)  # of this thread, which would take all others
             return make_crops(shard, settings.root, sizes, detector, settings.labels, settings.threads)
 
         return CropsAhead(make)

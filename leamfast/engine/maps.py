@@ -14,6 +14,7 @@ from leamfast.leam.program import Program
 from leamfast.leam.references import SAME, draw_references, leave_one_out, unit
 from leamfast.leam.registration import Centres
 from leamfast.leam.stored import to_stored
+from leamfast.models.devices import upload
 from leamfast.store.arrays import NO_LABEL, THRESHOLDS, Array
 from leamfast_kernels import region_share
 
@@ -100,7 +101,7 @@ def map_rows(
         _keep(pieces, _shares("fused", fused, label, size))
 
     if program.model.device.type == "cuda":
-        torch.cuda.synchronize()  # the copies to the host are on their way
+        torch.cuda.synchronize(program.model.device)  # the copies to the host are on their way
     equal = torch.cat(pieces.pop("equal")).nonzero().flatten().tolist()
     arrays = {name: _array(name, torch.cat(values)) for name, values in (pieces | each).items()}
     for tap in stored:
@@ -167,8 +168,8 @@ def _references(
         drawn.append([row_of[position] for position in wanted])
     most = max(1, max(map(len, drawn)))
     rows = torch.tensor([row + [-1] * (most - len(row)) for row in drawn])
-    references = units[rows.to(units.device)]
-    return references.masked_fill((rows < 0)[..., None].to(units.device), torch.nan), rows
+    references = units[upload(rows, units.device)]
+    return references.masked_fill(upload((rows < 0)[..., None], units.device), torch.nan), rows
 
 
 def _each(group: str, maps: Tensor, batch: Sequence[int], rows: Tensor) -> dict[str, Tensor]:
@@ -194,11 +195,11 @@ def _shares(
         unlabelled = labels[:, 0, 0] == NO_LABEL
         filled = labels.masked_fill(unlabelled[:, None, None], 0)
     shares, sizes = region_share(
-        maps, filled.to(maps.device), THRESHOLDS, size, centres, classes=len(REGIONS)
+        maps, upload(filled, maps.device), THRESHOLDS, size, centres, classes=len(REGIONS)
     )
     if labels is None:
         return {f"{group}/support_size": sizes}
-    shares = shares.masked_fill(unlabelled[:, None, None].to(maps.device), torch.nan)
+    shares = shares.masked_fill(upload(unlabelled[:, None, None], maps.device), torch.nan)
     return {f"{group}/support_size": sizes, f"{group}/region_share": shares}
 
 

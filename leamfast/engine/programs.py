@@ -46,6 +46,8 @@ def resolve_backends(
             candidates = (frozen["backend"],)  # a resumed run keeps it
         else:
             candidates = choose_backend(model, images, settings.threads)
+            if candidates == ("eager",):
+                note(f"{model.name}: backend eager, as compiling does not pay for {images} images")
         backend, programs[model.name] = _first_that_works(model, of_model, settings, candidates, note)
         resolved.append(replace(of_model, backend=backend))
     return replace(settings, models=tuple(resolved)), programs

@@ -107,7 +107,7 @@ def build_program(
     compiled = None
     if kept is not None and kept.is_file():
         with suppress(RequestError):
-            compiled = load_passes(kept, backend, model.device.type)
+            compiled = load_passes(kept, backend, model.device)
     if kept is None or compiled is None:
         recording = _record(program)
         kept = cache_path(backend, model.device, recording)
@@ -115,7 +115,7 @@ def build_program(
         def write(path: Path) -> None:
             write_program(recording, _describe(program, target, activation, registration, backend), path)
 
-        compiled = cached(kept, lambda path: load_passes(path, backend, model.device.type), write)
+        compiled = cached(kept, lambda path: load_passes(path, backend, model.device), write)
     program = _checked(program, compiled, backend, f"backend {backend}")
     program.kept = kept
     return program
@@ -151,7 +151,7 @@ def compile_program(
     with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
         made = Path(folder) / path.name
         write_program(_record(program), info, made)
-        passes = load_passes(made, backend, model.device.type)
+        passes = load_passes(made, backend, model.device)
         _checked(program, passes, backend, f"the compiled program {path}")
         os.replace(made, path)
     return info

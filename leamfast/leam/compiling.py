@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx
 
 from leamfast.errors import RequestError
-from leamfast.leam.recording import Recording
+from leamfast.leam.recording import Recording, constant
 from leamfast.models.compiled import ABOUT, ProgramInfo
 from leamfast.models.jit import save_script
 
@@ -24,6 +24,7 @@ Node = Any  # torch types what a node may hold too widely to be used
 
 IMAGES = 5  # of the batch that a program is compiled with; it runs with any from 2 on
 MOST = 1 << 16  # images of a batch
+BINARY = (aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor)
 
 
 def write_program(recording: Recording, info: ProgramInfo, path: Path) -> None:
@@ -72,6 +73,8 @@ def _inductor(recording: Recording, info: ProgramInfo, path: Path) -> None:
 
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # of machines without a GPU
     _plain_aggregate(recording.backward)
+    for graph in (recording.forward, recording.backward):
+        _own_scalars(graph)
     images, cotangents = _first(recording.forward), _last(recording.backward)
     with torch.no_grad(), _working_in(path.parent):
         examples = [_zeros(images).contiguous(memory_format=torch.channels_last)]
@@ -86,16 +89,15 @@ def _inductor(recording: Recording, info: ProgramInfo, path: Path) -> None:
 @contextmanager
 def _working_in(folder: Path) -> Iterator[None]:
     """Inductor leaves its sources and objects in a folder, and not in one that stays."""
-    name = "TORCHINDUCTOR_CACHE_DIR"
-    before = os.environ.get(name)
-    os.environ[name] = str(folder / "inductor")
+    names = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")  # it sets the second below the first
+    before = {name: os.environ[name] for name in names if name in os.environ}
+    os.environ |= {name: str(folder / "inductor" / name.lower()) for name in names}
     try:
         yield
     finally:
-        if before is None:
+        for name in names:
             del os.environ[name]
-        else:
-            os.environ[name] = before
+        os.environ |= before
 
 
 def _aot(graph: fx.GraphModule, examples: Sequence[Tensor]) -> Any:
@@ -148,6 +150,23 @@ def _plain_aggregate(graph: fx.GraphModule) -> None:
             maps = call(aten.clamp_min.default, (call(aten.sum.dim_IntList, (products, [1])), 0))
         node.replace_all_uses_with(maps)
     graph.graph.eliminate_dead_code()
+    graph.recompile()
+
+
+def _own_scalars(graph: fx.GraphModule) -> None:
+    """A constant of its own for each number that is added to or multiplied with the output of a layer.
+
+    Inductor folds such numbers into the layer's weights, and keeps all of them in one buffer: of different
+    ones, as the scales of the blocks of InceptionResnetV1 are, the last replaces the others (torch 2.15,
+    binary_folding.py, `other_tensor`).
+    """
+    for node in graph.graph.nodes:
+        if node.target not in BINARY or not isinstance(node.args[1], int | float):
+            continue
+        value = node.args[0].meta["val"]
+        if isinstance(value, Tensor) and value.is_floating_point():
+            number = torch.tensor(node.args[1], dtype=value.dtype, device=value.device)
+            node.args = (node.args[0], constant(graph, node, number), *node.args[2:])
     graph.recompile()
 
 

@@ -1,4 +1,4 @@
-"""Passes of a static batch, captured as CUDA graphs: the host launches a pass at once, not each kernel."""
+"""Passes of static batches, captured as CUDA graphs: the host launches a pass at once, not each kernel."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,14 +9,25 @@ from torch import Tensor
 
 from leamfast.models.compiled import Passes
 
-__all__ = ["GraphedPasses"]
+__all__ = ["GraphedPasses", "static_size"]
 
-LEAST_FILLED = 4  # a batch of less than one 4th of the static one is not padded, but launched as it is
+KEPT = 6  # static batches, each with its activations in memory
+
+
+def static_size(count: int) -> int:
+    """The static batch of a batch: the next of 2, 3, 4, 6, 8, 12, 16, 24, ...
+
+    It follows from the batch alone, so that its maps have the same bits whatever was computed before.
+    """
+    size = 2
+    while size < count:
+        size = size * 3 // 2 if size.bit_count() == 1 else size * 4 // 3
+    return size
 
 
 @dataclass
 class _Captured:
-    """A static batch: what is written before a replay, and what is read after it."""
+    """A static batch: what is written before a replay, what is read after it, and how often it was."""
 
     images: Tensor
     cotangents: Tensor
@@ -24,20 +35,22 @@ class _Captured:
     maps: Sequence[Tensor]
     forward: Callable[[], None]
     backward: Callable[[], None]
+    turn: int = 0
 
 
 @dataclass(frozen=True)
-class _Turn:
-    """A tape that lies in the static batch, until its next forward pass."""
+class _Tape:
+    """Activations that lie in a static batch, until its next forward pass."""
 
-    number: int
+    static: _Captured
+    turn: int
 
 
 class GraphedPasses:
-    """Forward and backward pass, as `models.compiled.Passes`, of batches that are padded to the largest yet.
+    """Forward and backward pass, as `models.compiled.Passes`, of batches that are padded to few sizes.
 
-    A batch larger than all before is captured anew; nothing is compiled again. The saved activations of
-    the last forward pass lie in the static batch, so that a tape is good until the next one.
+    Each size is captured when it is first met; nothing is compiled again. A tape is good until the next
+    forward pass.
 
     Args:
         passes: on a CUDA device, for any number of images.
@@ -45,49 +58,51 @@ class GraphedPasses:
 
     def __init__(self, passes: Passes) -> None:
         self._passes = passes
-        self._static: _Captured | None = None
-        self._turn = 0
+        self._static: dict[int, _Captured] = {}  # the latest used last
 
-    def forward(self, images: Tensor) -> Sequence[Any]:
+    def forward(self, images: Tensor) -> tuple[Tensor, _Tape]:
         """Images (B, 3, H, W) -> embeddings (B, D) and what `backward` needs."""
-        size = 0 if self._static is None else len(self._static.images)
-        if len(images) * LEAST_FILLED < size:
-            return self._passes.forward(images)
-        if len(images) > size:
-            self._static = None  # gives its memory back first
-            self._static = self._capture(images)
-        static = self._static
-        assert static is not None
+        size = static_size(len(images))
+        static = self._static.pop(size, None)
+        if static is None:
+            while len(self._static) >= KEPT:
+                del self._static[next(iter(self._static))]  # gives its memory back first
+            static = self._capture(images, size)
+        self._static[size] = static
         static.images[: len(images)].copy_(images)
         static.forward()
-        self._turn += 1
-        return static.embeddings[: len(images)].clone(), _Turn(self._turn)
+        static.turn += 1
+        return static.embeddings[: len(images)].clone(), _Tape(static, static.turn)
 
-    def backward(self, *tape: Any) -> Sequence[Tensor]:
+    def backward(self, *inputs: Any) -> Sequence[Tensor]:
         """What `forward` gave behind the embeddings, and cotangents (B, D) -> maps, one (B, h, w) a tap."""
-        *saved, cotangents = tape
-        if not (saved and isinstance(saved[0], _Turn)):
-            return self._passes.backward(*tape)
-        static = self._static
-        if static is None or saved[0].number != self._turn:
+        tape, cotangents = inputs
+        static = tape.static
+        if static.turn != tape.turn:
             raise RuntimeError("the tape was overwritten by a later forward pass")
         static.cotangents[: len(cotangents)].copy_(cotangents)
         static.backward()
         return [maps[: len(cotangents)].clone() for maps in static.maps]
 
-    def _capture(self, images: Tensor) -> _Captured:
-        passes, images = self._passes, images.clone()
+    def _capture(self, images: Tensor, size: int) -> _Captured:
+        passes = self._passes
+        shape, layout = (size, *images.shape[1:]), torch.channels_last
+        images = torch.zeros(shape, dtype=images.dtype, device=images.device).contiguous(memory_format=layout)
         embeddings, *saved = passes.forward(images)
-        cotangents = torch.zeros_like(embeddings)
+        cotangents = embeddings.new_zeros(embeddings.shape)
         passes.backward(*saved, cotangents)  # loads kernels and workspaces, which a capture must not
-        (embeddings, *saved), forward = self.record(lambda: passes.forward(images))
-        maps, backward = self.record(lambda: passes.backward(*saved, cotangents))
+        (embeddings, *saved), forward = self.record(lambda: passes.forward(images), images.device)
+        maps, backward = self.record(lambda: passes.backward(*saved, cotangents), images.device)
         return _Captured(images, cotangents, embeddings, maps, forward, backward)
 
-    def record(self, function: Callable[[], Sequence[Tensor]]) -> tuple[Sequence[Tensor], Callable[[], None]]:
+    def record(
+        self, function: Callable[[], Sequence[Tensor]], device: torch.device
+    ) -> tuple[Sequence[Tensor], Callable[[], None]]:
         """What a function gives; and what makes it compute that again in the same memory."""
-        torch.cuda.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            outputs = function()
+        with torch.cuda.device(device):
+            torch.cuda.synchronize()
+            graph = torch.cuda.CUDAGraph()
+            # Other threads may use the device meanwhile, as the one that makes crops does.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                outputs = function()
         return outputs, graph.replay

@@ -18,6 +18,7 @@ from leamfast.leam.precision import matrix_products
 from leamfast.leam.references import unit
 from leamfast.leam.registration import REGISTRATIONS, Centres, cell_centres
 from leamfast.models.compiled import CompiledModel
+from leamfast.models.devices import upload
 from leamfast.models.face_model import FaceModel
 from leamfast.models.layers import Layer
 
@@ -191,11 +192,11 @@ def _references(units: Tensor, weights: Tensor | None, references: Tensor | None
         )
     if weights is None:
         assert references is not None
-        return references.to(units)
-    own = weights.to(units) @ units
+        return upload(references, units.device).to(units)
+    own = upload(weights, units.device).to(units) @ units
     if references is None:
         return own
-    return own.view(_per(references, own)) + references.to(units)
+    return own.view(_per(references, own)) + upload(references, units.device).to(units)
 
 
 def _per(references: Tensor, rows: Tensor) -> tuple[int, ...]:

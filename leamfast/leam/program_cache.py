@@ -27,6 +27,9 @@ def cache_path(backend: str, device: torch.device, recording: Recording) -> Path
     total.update(Path(compiling.__file__).read_bytes())
     for graph in (recording.forward, recording.backward):
         total.update(graph.code.encode())
+        for node in graph.graph.nodes:
+            if node.op == "placeholder":  # two sizes of images may give graphs that read the same
+                total.update(f"{node.meta['val'].dtype} {tuple(node.meta['val'].shape[1:])}".encode())
         total.update(tensors_sha256(graph.state_dict()).encode())
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     folder = (base if base.is_absolute() else Path.home() / ".cache") / "leamfast" / "programs"

@@ -9,6 +9,7 @@ the forward pass, which runs once however many references an image has, the acti
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import torch
@@ -53,9 +54,9 @@ def record(passes: EagerPasses, dimensions: int) -> fx.GraphModule:
     size = model.preprocessing.size
     parameter = next(model.network.parameters(), torch.empty(0))
     # Equal sizes become one symbol: the batch must have one of its own.
-    count = next(number for number in range(5, 8) if number not in (size, dimensions))
-    images = parameter.new_zeros(count, 3, size, size)
-    cotangents = images.new_zeros(count, dimensions)
+    batch = next(number for number in range(5, 8) if number not in (size, dimensions))
+    images = parameter.new_zeros(batch, 3, size, size)
+    cotangents = images.new_zeros(batch, dimensions)
 
     def joint(images: Tensor, cotangents: Tensor) -> tuple[Tensor, ...]:
         embeddings, tape = passes.forward(images)
@@ -217,8 +218,7 @@ def _fold_constants(joint: fx.GraphModule) -> None:
 
 def constant(joint: fx.GraphModule, before: Node, value: Tensor) -> Node:
     """A new constant of a graph, to be used from `before` on."""
-    number = sum(name.startswith("constant_") for name, _ in joint.named_buffers())
-    name = f"constant_{number}"
+    name = next(name for number in count() if not hasattr(joint, name := f"constant_{number}"))
     joint.register_buffer(name, value)
     with joint.graph.inserting_before(before):
         node = joint.graph.get_attr(name)

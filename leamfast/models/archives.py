@@ -12,7 +12,7 @@ from leamfast.models.embedding import as_embedding
 from leamfast.models.exported import load_exported
 from leamfast.models.torchscript import load_torchscript
 from leamfast.models.weights import file_sha256
-from leamfast.models.zips import check_members
+from leamfast.models.zips import check_end, check_members
 
 __all__ = ["archive_name", "is_archive", "load_archive"]
 
@@ -58,7 +58,8 @@ def load_archive(path: Path, size: int) -> tuple[nn.Module, str]:
 def _load(path: Path) -> nn.Module:
     """The network, by the kind of archive that the names inside show."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            check_end(file)
             if min((member.header_offset for member in archive.infolist()), default=1) > 0:
                 raise zipfile.BadZipFile  # the end of a larger file
             check_members(archive, path.stat().st_size, "it")

@@ -137,7 +137,7 @@ def is_program(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return _about(archive) is not None
-    except (OSError, zipfile.BadZipFile):
+    except Exception:  # damaged files make the reader raise nearly anything
         return False
 
 
@@ -191,7 +191,7 @@ def load_program(path: Path, device: str | torch.device | None = None) -> Compil
     )
 
 
-def load_passes(path: Path, backend: str, device: str = "cpu") -> Passes:
+def load_passes(path: Path, backend: str, device: str | torch.device = "cpu") -> Passes:
     """The passes in a file, for a device.
 
     Raises:
@@ -206,8 +206,12 @@ def load_passes(path: Path, backend: str, device: str = "cpu") -> Passes:
             from torch.export.pt2_archive._package import load_pt2
 
             logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # of machines without GPU
-            on_gpu = torch.device(device).type == "cuda"  # where a lock would break the capture of a graph
-            passes = load_pt2(str(path), run_single_threaded=on_gpu).aoti_runners
+            place = torch.device(device)
+            passes = load_pt2(
+                str(path),
+                run_single_threaded=place.type == "cuda",  # a lock would break the capture of a graph
+                device_index=-1 if place.index is None else place.index,
+            ).aoti_runners
         return Passes(passes["forward_pass"], passes["backward_pass"])
     except Exception as exc:  # damaged files make the loaders raise nearly anything
         text = (str(exc) or type(exc).__name__).splitlines()[0]

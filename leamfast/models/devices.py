@@ -5,10 +5,11 @@ import platform
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from leamfast.errors import RequestError
 
-__all__ = ["check_device", "device_name", "processor_name"]
+__all__ = ["check_device", "device_name", "processor_name", "upload"]
 
 
 def check_device(device: str) -> None:
@@ -46,3 +47,10 @@ def processor_name(device: str) -> str:
     flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     words = " ".join(sorted(flags.partition(":")[2].split()))
     return f"{name} {hashlib.sha256(words.encode()).hexdigest()[:8]}"
+
+
+def upload(values: Tensor, device: torch.device) -> Tensor:
+    """The values on a device; a GPU takes them while it computes, and the host goes on."""
+    if device.type == "cuda" and not values.is_cuda:
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)

@@ -8,7 +8,7 @@ from torch._ops import OpOverload
 
 from leamfast.errors import RequestError
 
-__all__ = ["DTYPES", "FILE_OPERATORS", "Operator", "find_operator", "refuse_training"]
+__all__ = ["DTYPES", "FILE_OPERATORS", "NAMESPACES", "Operator", "find_operator", "refuse_training"]
 
 NAMESPACES = ("aten", "prims", "torchvision")
 FILE_OPERATORS = ("aten::from_file", "aten::save")  # they read and write files, which no network needs

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from leamfast.errors import RequestError
+from leamfast.models.devices import upload
 
 __all__ = ["Preprocessing"]
 
@@ -83,13 +84,10 @@ class Preprocessing:
                 f"images must be uint8 of shape (N, {self.size}, {self.size}, 3), "
                 f"got {x.dtype} {tuple(x.shape)}"
             )
-        if device is not None and device.type == "cuda" and not x.is_cuda:
-            x = x.pin_memory()  # so that the copy goes on while the host prepares the next batch
-        x = x.to(device=device or x.device, non_blocking=True).permute(0, 3, 1, 2).float()
+        x = upload(x, device or x.device).permute(0, 3, 1, 2).float()
         if self.channels == "bgr":
             x = x.flip(1)
-        mean = torch.tensor(self.mean, device=x.device).view(1, 3, 1, 1)
-        std = torch.tensor(self.std, device=x.device).view(1, 3, 1, 1)
+        mean, std = (upload(torch.tensor(v), x.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
         return ((x - mean) / std).contiguous()
 
 

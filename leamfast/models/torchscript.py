@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from leamfast.errors import RequestError
-from leamfast.models.operators import FILE_OPERATORS, refuse_training
+from leamfast.models.operators import FILE_OPERATORS, NAMESPACES, refuse_training
 from leamfast.models.script_graphs import Graph, Unknown, read_graph
 from leamfast.models.steps import Frame, device_of
 
@@ -253,8 +253,14 @@ def _refuse_code_at_loading(path: Path) -> None:
 
 def _refuse_files(block: Any) -> None:
     for node in _nodes(block):
-        if node.kind() in FILE_OPERATORS:
-            raise RequestError(f"it reads or writes files ({node.kind()}), which is not allowed")
+        kind = node.kind()
+        if kind in FILE_OPERATORS:
+            raise RequestError(f"it reads or writes files ({kind}), which is not allowed")
+        if kind.partition("::")[0] not in (*NAMESPACES, "prim"):
+            raise RequestError(
+                f"it uses the operator {kind}, which is not one of torch or torchvision.ops: what it does is "
+                "not known, and it is not allowed"
+            )
 
 
 def _refuse_training(block: Any, name: str) -> None:
@@ -270,10 +276,14 @@ def _refuse_training(block: Any, name: str) -> None:
 
 
 def _nodes(block: Any) -> Iterator[Any]:
-    """All nodes of a graph, those of nested blocks too."""
+    """All nodes of a graph, those of nested blocks and of graphs that nodes hold too."""
     for node in block.nodes():
         yield node
-        for inner in node.blocks():
+        held = [node.g(name) for name in node.attributeNames() if node.kindOf(name) == "g"]
+        held += [
+            graph for name in node.attributeNames() if node.kindOf(name) == "gs" for graph in node.gs(name)
+        ]
+        for inner in (*node.blocks(), *held):
             yield from _nodes(inner)
 
 

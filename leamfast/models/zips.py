@@ -1,17 +1,51 @@
 """Zip files from others, before anything in them is read."""
 
 import io
+import os
 import pickle
+import struct
 import warnings
 import zipfile
+from typing import BinaryIO
 
 import torch
 
 from leamfast.errors import RequestError
 
-__all__ = ["check_members", "read_tensors"]
+__all__ = ["check_end", "check_members", "read_tensors"]
 
 SLACK = 64 << 20  # bytes that members may unpack to beyond the file's size: only texts are compressed
+
+
+END = struct.Struct("<4s16xH")  # signature, length of the comment behind it
+LOCATOR = struct.Struct("<4s4xQ4x")  # signature, where the zip64 end lies
+END64 = 56  # bytes
+
+
+def check_end(file: BinaryIO) -> None:
+    """Raise unless every reader finds the same list of members: it lies where all of them look.
+
+    Python takes the zip64 end from where it must lie, before its locator, and others from where the locator
+    says. A file with two lists could show a harmless one to whoever checks, and another to who runs it.
+
+    Args:
+        file: the file, opened for reading; its position is changed.
+
+    Raises:
+        BadZipFile: see above, or there is a comment, or no end.
+    """
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - END.size))
+    end = file.read(END.size)
+    if len(end) < END.size or END.unpack(end) != (b"PK\5\6", 0):
+        raise zipfile.BadZipFile("it does not end as a zip file without a comment")
+    place = size - END.size - LOCATOR.size
+    if place < 0:
+        return
+    file.seek(place)
+    signature, where = LOCATOR.unpack(file.read(LOCATOR.size))
+    if signature == b"PK\6\7" and where != place - END64:
+        raise zipfile.BadZipFile("it has two lists of members")
 
 
 def check_members(archive: zipfile.ZipFile, size: int, what: str) -> None:

@@ -36,7 +36,14 @@ def test_a_table_that_there_is_not():
         fill(PAGE.replace("speed", "size"), FOUND)
 
 
-@pytest.mark.parametrize(("page", "results"), [("docs/truth.md", "bench/results/truth.json")])
+@pytest.mark.parametrize(
+    ("page", "results"),
+    [
+        ("docs/truth.md", "bench/results/truth.json"),
+        ("docs/backends.md", "bench/results/maps.json"),
+        ("README.md", "bench/results/maps.json"),
+    ],
+)
 def test_pages_say_what_their_results_say(page, results):
     text = (ROOT / page).read_text(encoding="utf-8")
     assert "<!-- table" in text

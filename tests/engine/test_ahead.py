@@ -51,23 +51,22 @@ def test_each_shard_is_done_once_and_mostly_by_who_was_told_of_it(tmp_path, work
     assert sum(kept) >= len(kept) - max(0, workers - 1)  # the last may be taken by who is idle
 
 
-def test_what_was_begun_is_taken_and_made_in_the_background():
-    where = {}
+def test_what_was_begun_is_taken_and_made_once_in_the_background():
+    made: list[tuple[int, bool]] = []
 
     def make(shard):
-        where[shard.number] = threading.current_thread()
+        made.append((shard.number, threading.current_thread() is threading.main_thread()))
         return shard.number
 
     crops = CropsAhead(make)
-    first, second, third = (Shard(number, ()) for number in range(3))
-    crops.begin(second)
-    assert crops.take(second) == 1
-    assert where[1] is not threading.main_thread()
+    first, second = (Shard(number, ()) for number in range(2))
     crops.begin(first)
-    assert crops.take(third) == 2  # another than what was begun
-    assert where[2] is threading.main_thread()
+    crops.begin(first)  # is begun already
+    assert crops.take(second) == 1  # another than what was begun, which is not forgotten
     assert crops.take(first) == 0
-    assert where[0] is threading.main_thread() or len(where) == 3
+    assert sorted(made) == [(0, False), (1, True)]
+    assert crops.take(first) == 0
+    assert made[2:] == [(0, True)]
 
 
 def test_what_making_them_raised_is_raised_where_they_are_taken():
@@ -82,8 +81,8 @@ def test_what_making_them_raised_is_raised_where_they_are_taken():
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_run_with_overlap_gives_the_same(faces, tmp_path, monkeypatch, workers):
-    threads = set()
     make_crops = batch.make_crops
+    threads = set()
 
     def watched(*arguments):
         threads.add(threading.current_thread() is threading.main_thread())

@@ -74,6 +74,12 @@ def test_a_resumed_run_keeps_what_auto_meant(request_for, tmp_path, cache, monke
         run(request_for, backend="eager", resume=True)
 
 
+def test_auto_says_that_compiling_does_not_pay_for_few_images(request_for, cache):
+    notes = run(request_for, backend="auto")
+    assert "demo: backend eager, as compiling does not pay for 48 images" in notes
+    assert frozen(request_for.out)["models"]["demo"]["backend"] == "eager"
+
+
 def test_auto_goes_on_to_what_works_and_says_so(request_for, cache, monkeypatch):
     from leamfast.engine import programs
 

@@ -279,6 +279,33 @@ class Sequences(nn.Module):
         return nn.functional.normalize(self.fc(x).unflatten(0, (2, -1)).sum(dim=0))
 
 
+class Scaled(nn.Module):
+    """Numbers of different size behind layers, which Inductor alone takes for one and the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3, 1, 1)
+        self.second = nn.Conv2d(4, 4, 3, 1, 1)
+        self.third = nn.Conv2d(4, 4, 1)
+        self.fc = nn.Linear(4, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.first(x))
+        x = torch.relu(x + self.second(x) * 0.17)
+        x = torch.relu(x + self.third(x) * 2)
+        return self.fc(x.mean(dim=(2, 3))) / 3 - 0.5
+
+
+def test_numbers_behind_layers(program_cache, compiler):
+    torch.manual_seed(0)
+    model = face_model(Scaled(), size=16)
+    images, references = torch.randn(3, 3, 16, 16), torch.randn(3, 8)
+    wanted = LEAM(model, ["first"])(images, references)
+    found = LEAM(model, ["first"], backend="inductor")(images, references)
+    torch.testing.assert_close(found.embeddings, wanted.embeddings, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found.maps["first"], wanted.maps["first"], rtol=1e-3, atol=1e-7)
+
+
 @pytest.mark.parametrize("backend", ["torchscript", "inductor"])
 def test_a_network_of_another_kind(backend, program_cache, request):
     if backend == "inductor":

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from leamfast.leam.graphed import GraphedPasses
+from leamfast.leam.graphed import KEPT, GraphedPasses, static_size
 from leamfast.models.compiled import Passes
 
 
@@ -12,7 +12,7 @@ class Recomputed(GraphedPasses):
 
     captures = 0
 
-    def record(self, function):
+    def record(self, function, device):
         self.captures += 1
         outputs = function()
 
@@ -59,8 +59,29 @@ def test_batches_of_every_size_give_what_the_passes_give(graphed, sizes):
     for found, wanted in kept:  # later batches have not written into the results of earlier ones
         for one, other in zip(found, wanted, strict=True):
             torch.testing.assert_close(one, other)
-    assert graphed.captures == 2 * 3  # of 6, 8 and 9 images
-    assert {1, 2} <= set(sizes)  # too few to be worth a whole batch
+    assert graphed.captures == 2 * 5  # of 2, 3, 6, 8 and 12 images
+    assert {2, 3, 6, 8, 12} <= set(sizes)
+
+
+def test_what_is_computed_follows_from_the_batch_alone(sizes, graphed):
+    assert [static_size(count) for count in (1, 2, 3, 4, 5, 7, 9, 13, 17, 64, 65, 100)] == [
+        2, 2, 3, 4, 6, 8, 12, 16, 24, 64, 96, 128
+    ]  # fmt: skip
+    images, cotangents = torch.randn(5, 3, 2, 2), torch.randn(5, 4)
+    found = both(graphed, images, cotangents)
+    for count in (100, 1, 9):
+        both(graphed, torch.randn(count, 3, 2, 2), torch.randn(count, 4))
+    for one, other in zip(both(graphed, images, cotangents), found, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_few_static_batches_are_kept(graphed):
+    for count in (2, 3, 4, 6, 8, 12, 16, 24):
+        both(graphed, torch.randn(count, 3, 2, 2), torch.randn(count, 4))
+    assert len(graphed._static) == KEPT
+    assert graphed.captures == 2 * 8
+    both(graphed, torch.randn(2, 3, 2, 2), torch.randn(2, 4))
+    assert graphed.captures == 2 * 9
 
 
 def test_several_backward_passes_over_one_tape(graphed):

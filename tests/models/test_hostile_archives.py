@@ -90,6 +90,18 @@ def test_torch_itself_would_have_executed_it(exported, tmp_path):
     assert witness.exists()
 
 
+def test_an_archive_with_two_lists_of_members_is_refused(exported, tmp_path):
+    """Python reads the zip64 end before its locator, other readers the one that the locator points to."""
+    path, whole = tmp_path / "two.pt2", exported.read_bytes()
+    end = whole.rindex(b"PK\5\6")
+    assert whole[end - 20 :].startswith(b"PK\6\7")  # torch writes zip64 ends
+    elsewhere = (end - 20 - 56 - 1).to_bytes(8, "little")
+    path.write_bytes(whole[: end - 12] + elsewhere + whole[end - 4 :])
+    zipfile.ZipFile(path).close()  # Python does not notice
+    with pytest.raises(RequestError, match="only a part of one"):
+        load_model(str(path), preprocessing=GIVEN)
+
+
 def test_a_checkpoint_and_other_files_are_named_for_what_they_are(tmp_path):
     torch.save(Small().state_dict(), tmp_path / "weights.pt")
     (tmp_path / "text.pt2").write_text("not a zip")

@@ -320,9 +320,29 @@ class Restored(nn.Module):
         return x
 
 
+def save_to(x: Tensor, path: str) -> Tensor:
+    torch.save(x, path)
+    return x
+
+
+class WritesInAFork(nn.Module):
+    """Writes in a graph that a node holds."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.jit.wait(torch.jit.fork(save_to, x, self.path))
+
+
 @pytest.mark.parametrize(
     ("inner", "says"),
-    [(Writer, "reads or writes files .aten::save"), (Restored, "runs code while it is loaded")],
+    [
+        (Writer, "reads or writes files .aten::save"),
+        (WritesInAFork, "reads or writes files .aten::save"),
+        (Restored, "runs code while it is loaded"),
+    ],
 )
 def test_an_archive_writes_no_files(inner, says, tmp_path, save_script, quiet):
     witness = tmp_path / "written"
@@ -333,6 +353,22 @@ def test_an_archive_writes_no_files(inner, says, tmp_path, save_script, quiet):
     with quiet():  # the control
         torch.jit.load(str(path))(example())
     assert witness.exists()
+
+
+def test_operators_of_others_are_refused(tmp_path, save_script):
+    import torchvision  # noqa: F401  brings operators, some of which read and write files
+
+    class Reads(nn.Module):
+        def __init__(self, path: str) -> None:
+            super().__init__()
+            self.path = path
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + torch.ops.image.read_file(self.path).sum()
+
+    path = save_script(Wrapped(Reads(__file__)).eval(), tmp_path / "model.pt")
+    with pytest.raises(RequestError, match="operator image::read_file"):
+        load_torchscript(path)
 
 
 def test_what_a_model_says_of_its_input(tmp_path, save_script):
