@@ -11,7 +11,7 @@ def go(faces, out, **options):
     notes: list[str] = []
     request = BatchRequest(
         data=faces, out=out, model=("demo=random:0",), layers=("layer1.0.prelu,layer3.0",), align="none",
-        threads=1, **options,
+        threads=1, backend="eager", **options,
     )  # fmt: skip
     run_batch(request, note=notes.append)
     with write_diagnostics(out)[0].open(newline="") as file:

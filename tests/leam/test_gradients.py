@@ -121,7 +121,7 @@ def test_compiled_programs(models, network, tmp_path, backend, suffix, request):
     model, path = models["module"], tmp_path / f"program.{suffix}"
     compile_program(model, select_taps(model, TAPS), path, backend=backend)
     loaded = load_model(str(path), trust_code=True)
-    program = build_program(loaded, select_taps(loaded, "auto"))
+    program = build_program(loaded, select_taps(loaded, "auto"), backend="auto")
     check_calls(program, network)
     images = torch.randn(1, 3, SIZE, SIZE)
     torch.testing.assert_close(loaded.embed(images), model.embed(images), rtol=1e-4, atol=1e-5)
