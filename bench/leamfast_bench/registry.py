@@ -72,7 +72,11 @@ class Benchmark:
     tables: Callable[[Mapping[str, Any]], list[Table]]
 
 
-MODULES = {"maps": "leamfast_bench.maps.benchmark", "truth": "leamfast_bench.truth.benchmark"}
+MODULES = {
+    "kernels": "leamfast_bench.kernels.benchmark",
+    "maps": "leamfast_bench.maps.benchmark",
+    "truth": "leamfast_bench.truth.benchmark",
+}
 """Name -> module with the `BENCHMARK`; imported when it is asked for."""
 
 

@@ -7,14 +7,24 @@ Importing this package starts no device and imports torch alone.
 
 from __future__ import annotations
 
-from leamfast_kernels.aggregate import aggregate, aggregate_reference
+from leamfast_kernels.aggregate import Statistics, aggregate, aggregate_reference, aggregate_statistics
+from leamfast_kernels.aggregate_backward import (
+    Backward,
+    aggregate_backward,
+    aggregate_backward_reference,
+)
 from leamfast_kernels.region_share import region_share, region_share_reference
 from leamfast_kernels.support import support, support_reference
 from leamfast_kernels.upsample import upsample
 
 __all__ = [
+    "Backward",
+    "Statistics",
     "aggregate",
+    "aggregate_backward",
+    "aggregate_backward_reference",
     "aggregate_reference",
+    "aggregate_statistics",
     "region_share",
     "region_share_reference",
     "support",

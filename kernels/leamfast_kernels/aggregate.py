@@ -3,7 +3,9 @@
     M = ReLU( sum_k ReLU(G^k) * A^k ),   acts A and grads G (N, C, h, w) -> M (N, h, w)
 
 The product, the sum over channels and both ReLUs are done block by block, so that no temporary of the size of
-the activations is written. Products and sums are float32 whatever the input (float64 for float64 input).
+the activations is written; a GPU reads A and G once and writes M once. Products and sums are float32 whatever
+the input (float64 for float64 input). `aggregate_statistics` gives the largest pixel and the sum of each map
+too, on a GPU from the same pass.
 
 Reference: Jiang et al., LayerCAM: Exploring Hierarchical Class Activation Maps for Localization, IEEE TIP 30
 (2021), eq. 6 and 7; for embeddings arXiv 2509.17457.
@@ -12,6 +14,7 @@ Reference: Jiang et al., LayerCAM: Exploring Hierarchical Class Activation Maps 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -64,6 +67,13 @@ def _products(acts: Tensor, grads: Tensor, dtype: torch.dtype, out: Tensor | Non
     return widened.clamp_min_(0).mul_(acts)
 
 
+@_aggregate.register_kernel("cuda")
+def _aggregate_cuda(acts: Tensor, grads: Tensor) -> Tensor:
+    from leamfast_kernels.gpu.aggregate import launch_aggregate
+
+    return launch_aggregate(acts, grads)
+
+
 @_aggregate.register_fake
 def _aggregate_fake(acts: Tensor, grads: Tensor) -> Tensor:
     images, _, height, width = acts.shape
@@ -95,6 +105,59 @@ def aggregate(acts: Tensor, grads: Tensor) -> Tensor:
     >>> aggregate(acts, grads)
     tensor([[[2., 0.]]])
     """
+    check_pair(acts, grads)
+    maps: Tensor = _aggregate(acts.detach(), grads.detach())
+    return maps
+
+
+class Statistics(NamedTuple):
+    """Maps (N, h, w), the largest pixel of each and the sum of each, (N,)."""
+
+    maps: Tensor
+    maxima: Tensor
+    sums: Tensor
+
+
+@torch.library.custom_op("leamfast::aggregate_statistics", mutates_args=())
+def _statistics(acts: Tensor, grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    maps = torch.ops.leamfast.aggregate(acts, grads)
+    return maps, maps.amax(dim=(1, 2)), maps.sum(dim=(1, 2))
+
+
+@_statistics.register_kernel("cuda")
+def _statistics_cuda(acts: Tensor, grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    from leamfast_kernels.gpu.aggregate import launch_statistics
+
+    return launch_statistics(acts, grads)
+
+
+@_statistics.register_fake
+def _statistics_fake(acts: Tensor, grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    maps = _aggregate_fake(acts, grads)
+    return maps, maps.new_empty(maps.shape[:1]), maps.new_empty(maps.shape[:1])
+
+
+def aggregate_statistics(acts: Tensor, grads: Tensor) -> Statistics:
+    """Saliency maps as by `aggregate`, with what is needed to scale or to normalise them.
+
+    Args:
+        acts, grads: see `aggregate`; the same errors are raised.
+
+    Returns:
+        Maps (N, h, w); the largest pixel and the sum of each map, (N,), NaN where the map holds a NaN. All
+        float32, or float64 for float64.
+
+    >>> acts = torch.tensor([[[[2.0, 1.0]], [[3.0, 4.0]]]])
+    >>> _, maxima, sums = aggregate_statistics(acts, torch.ones_like(acts))
+    >>> maxima, sums
+    (tensor([5.]), tensor([10.]))
+    """
+    check_pair(acts, grads)
+    return Statistics(*_statistics(acts.detach(), grads.detach()))
+
+
+def check_pair(acts: Tensor, grads: Tensor) -> None:
+    """Raise unless acts and grads are floating tensors of one shape (N, C, h, w), dtype and device."""
     for name, value in (("acts", acts), ("grads", grads)):
         if not isinstance(value, Tensor):
             raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
@@ -108,5 +171,3 @@ def aggregate(acts: Tensor, grads: Tensor) -> Tensor:
         raise ValueError(f"grads must have the dtype of acts, {acts.dtype}, got {grads.dtype}")
     if grads.device != acts.device:
         raise ValueError(f"grads must be on the device of acts, {acts.device}, got {grads.device}")
-    maps: Tensor = _aggregate(acts.detach(), grads.detach())
-    return maps

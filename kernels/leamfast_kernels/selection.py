@@ -1,4 +1,4 @@
-"""The largest pixels of an upsampled map: the one place where `support` and `region_share` choose them.
+"""The largest pixels of an upsampled map, chosen in torch; for `support`, `region_share` and `occlude`.
 
 Every pixel gets an int64 key: the bits of its float32 value above, H * W - 1 - (flat index) below. Floats
 above zero order as their bits do, so keys order pixels by value and, among equal values, by lower index
@@ -16,6 +16,7 @@ from torch import Tensor
 
 POSITIVE = 1 << 32
 NOTHING = torch.iinfo(torch.int64).max
+HELD = 1 << 16  # pixels of an upsampled map that a program on a GPU can hold
 
 
 def check_percents(percents: Sequence[float]) -> list[float]:

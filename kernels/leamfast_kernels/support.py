@@ -2,7 +2,8 @@
 
     S_p = the round(p / 100 * H * W) largest pixels of U(M) among those with U(M) > 0, ties to the lower index
 
-maps M (N, h, w) -> S (N, P, H, W). Upsampling, selection and the mask are done for a block of maps at a time.
+maps M (N, h, w) -> S (N, P, H, W). Upsampling, selection and the mask are done for a block of maps at a
+time; on a GPU in one kernel, up to 65536 pixels.
 
 Reference: arXiv 2509.17457, which compares and occludes maps on their largest pixels.
 """
@@ -36,6 +37,25 @@ def support_reference(
 def _support(
     maps: Tensor, percents: list[float], height: int, width: int, centres: list[float] | None = None
 ) -> Tensor:
+    return select(maps, percents, height, width, centres)
+
+
+@_support.register_kernel("cuda")
+def _support_cuda(
+    maps: Tensor, percents: list[float], height: int, width: int, centres: list[float] | None = None
+) -> Tensor:
+    if height * width > selection.HELD:
+        return select(maps, percents, height, width, centres)
+    from leamfast_kernels.gpu.support import launch_support
+
+    with torch.cuda.device(maps.device):
+        return launch_support(maps, percents, height, width, centres)
+
+
+def select(
+    maps: Tensor, percents: Sequence[float], height: int, width: int, centres: Sequence[float] | None
+) -> Tensor:
+    """`support` of checked arguments in plain torch; centres as [offset_y, step_y, offset_x, step_x]."""
     counts = [selection.pixel_count(percent, height, width) for percent in percents]
     masks = torch.empty((maps.shape[0], len(counts), height * width), dtype=torch.bool, device=maps.device)
     step = max(1, SELECTION_BLOCK // (height * width))

@@ -8,3 +8,20 @@ AGGREGATE_BLOCK = 1024 * 1024
 
 # Pixels of upsampled maps that `support` and `region_share` treat at a time on a CPU (8 bytes of key each).
 SELECTION_BLOCK = 1024 * 1024
+
+# Elements of the tile that a program of `aggregate` holds on a GPU: 32 of each tensor a thread.
+AGGREGATE_TILE = 4096
+
+
+def aggregate_blocks(channels: int, pixels: int, channels_last: bool) -> tuple[int, int]:
+    """(channels, pixels) of a tile of `aggregate` on a GPU: long along the axis that is contiguous."""
+    if channels_last:
+        block_c = min(128, max(16, _power(channels)))
+        return block_c, max(1, min(AGGREGATE_TILE // block_c, _power(pixels)))
+    block_p = min(512, max(16, _power(pixels)))
+    return max(1, min(AGGREGATE_TILE // block_p, _power(channels))), block_p
+
+
+def _power(number: int) -> int:
+    """The next power of two."""
+    return 1 << max(0, number - 1).bit_length()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from leamfast_kernels import aggregate, aggregate_reference
+from leamfast_kernels import aggregate, aggregate_reference, aggregate_statistics
 from leamfast_kernels.tuning import AGGREGATE_BLOCK
 
 LAYOUTS = ["contiguous", "channels_last", "mixed", "sliced", "transposed", "expanded"]
@@ -161,6 +161,29 @@ def test_compiles_into_one_graph(backend) -> None:
     for shape in [(2, 3, 5, 7), (3, 4, 6, 5)]:
         acts, grads = in_layout("contiguous", shape, torch.float32)
         assert torch.equal(compiled(acts, grads), 2 * aggregate(acts * 1.5, grads))
+
+
+# Statistics
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_statistics_are_those_of_the_maps(layout, dtype, poisoned) -> None:
+    acts, grads = in_layout(layout, (5, 33, 7, 6), dtype)
+    maps, maxima, sums = aggregate_statistics(acts, grads)
+    assert torch.equal(maps, aggregate(acts, grads))
+    assert torch.equal(maxima, maps.flatten(1).max(dim=1).values)
+    torch.testing.assert_close(sums, maps.flatten(1).sum(dim=1))
+    torch.library.opcheck(torch.ops.leamfast.aggregate_statistics.default, (acts, grads))
+
+
+def test_statistics_compile_into_one_graph_and_refuse_bad_input() -> None:
+    acts, grads = in_layout("contiguous", (2, 3, 5, 7), torch.float32)
+    compiled = torch.compile(aggregate_statistics, fullgraph=True, backend="aot_eager")
+    for one, other in zip(compiled(acts, grads), aggregate_statistics(acts, grads), strict=True):
+        assert torch.equal(one, other)
+    assert [len(x) for x in aggregate_statistics(acts[:0], grads[:0])] == [0, 0, 0]
+    with pytest.raises(ValueError, match="^grads must have the shape of acts"):
+        aggregate_statistics(acts, grads[:1])
 
 
 # Bad input

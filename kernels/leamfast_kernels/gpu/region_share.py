@@ -1,0 +1,205 @@
+"""`region_share` on a GPU: one program a map upsamples it, finds the cutoffs and counts the classes.
+
+Supports are nested, so a pixel is in the first `depth` of them, and one histogram over (class, depth) holds
+the counts of all percents. The mass at 100 percent is added in float64 in a second pass over the pixels.
+Nothing but the shares and the sizes is written. Bound by the counts of the selection, about a dozen for each
+percent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from leamfast_kernels.gpu.selection import (
+    bits_of,
+    count_from,
+    cutoff,
+    groups,
+    held,
+    held_runs,
+    highest_of,
+    in_slots,
+    in_support,
+    layout,
+    of_slot,
+    places,
+    plane,
+)
+
+__all__ = ["launch_region_share", "region_share_kernel"]
+
+
+@triton.jit
+def _labels(
+    p_labels, start, pixels, width, row, column, RUN: tl.constexpr, FLAT: tl.constexpr, WIDE: tl.constexpr
+):
+    """Labels of a run of pixels, 0 behind the last."""
+    place = places(start, width, row, column, RUN, FLAT, WIDE)
+    return tl.load(p_labels + place, mask=tl.arange(0, RUN) < pixels - start, other=0).to(tl.int32)
+
+
+@triton.jit
+def _mass_shares(
+    p_map, p_labels, p_shares, grid, labels_row, labels_column, usable, number, whole, classes,
+    PART: tl.constexpr, CENTRES: tl.constexpr, WIDE_MAPS: tl.constexpr, FLAT: tl.constexpr,
+    WIDE: tl.constexpr,
+):  # fmt: skip
+    """Write the shares of the mass of a map, NaN without any, to the columns of `whole`.
+
+    The pixels are computed once more, a few at a time: a map in float64 does not fit into registers.
+    """
+    pixels, width = grid[4:6]
+    for first_label in range(0, classes, 32):
+        label_of = first_label + tl.arange(0, 32)
+        total = tl.zeros((PART,), dtype=tl.float64)
+        masses = tl.zeros((32, PART), dtype=tl.float64)
+        for start in range(0, pixels, PART):
+            bits = bits_of(p_map, grid, usable, start + tl.arange(0, PART), CENTRES, WIDE_MAPS)
+            value = bits.to(tl.float32, bitcast=True).to(tl.float64)
+            label = _labels(p_labels, start, pixels, width, labels_row, labels_column, PART, FLAT, WIDE)
+            total += value
+            masses += tl.where(label[None, :] == label_of[:, None], value[None, :], 0.0)
+        mass = tl.sum(total, axis=0)
+        share = tl.sum(masses, axis=1) / tl.where(mass > 0.0, mass, 1.0)
+        share = tl.where(mass > 0.0, share, float("nan"))
+        for column in range(number):
+            here = tl.where((whole >> column) & 1 == 1, classes, 0)
+            tl.store(p_shares + column * classes + label_of, share, mask=label_of < here)
+
+
+@triton.jit(do_not_specialize=["wanted", "first", "number", "columns", "whole", "classes"])
+def region_share_kernel(
+    p_maps,
+    p_labels,
+    p_shares,
+    p_sizes,
+    wanted,
+    first,
+    number,
+    columns,
+    whole,
+    classes,
+    labels_image,
+    labels_row,
+    labels_column,
+    maps_image,
+    maps_row,
+    maps_column,
+    cells_y,
+    cells_x,
+    pixels,
+    width,
+    scale_y,
+    scale_x,
+    offset_y: tl.float64,
+    step_y: tl.float64,
+    offset_x: tl.float64,
+    step_x: tl.float64,
+    RUN: tl.constexpr,
+    RUNS: tl.constexpr,
+    PART: tl.constexpr,
+    CLASSES: tl.constexpr,
+    BINS: tl.constexpr,
+    MASS: tl.constexpr,
+    CENTRES: tl.constexpr,
+    WIDE_MAPS: tl.constexpr,
+    FLAT: tl.constexpr,
+    WIDE: tl.constexpr,
+):
+    """Shares and sizes of one map, of `number` of the `columns` percents.
+
+    CLASSES and BINS: powers of two from `classes` and from `classes` * `number`. MASS: a column of `whole` is
+    wanted. FLAT: labels of an image lie in order.
+    """
+    image = tl.program_id(0).to(tl.int64)
+    p_map = p_maps + image * maps_image
+    grid = (
+        maps_row, maps_column, cells_y, cells_x, pixels, width, scale_y, scale_x, offset_y, step_y, offset_x,
+        step_x,
+    )  # fmt: skip
+    bits, usable = held(p_map, grid, RUN, RUNS, CENTRES, WIDE_MAPS)
+    p_labels += image * labels_image
+    p_shares += (image * columns + first) * classes
+    p_sizes += image * columns + first
+    slots = in_slots(wanted)
+    slot_of = tl.arange(0, 8)
+    ends = tl.zeros((8,), dtype=tl.int32)
+    lasts = tl.zeros((8,), dtype=tl.int32)
+    sizes = tl.zeros((8,), dtype=tl.int32)
+    low = 1
+    inside = count_from(bits, low, RUN, RUNS)
+    highest = highest_of(bits, RUN, RUNS)
+    for slot in range(number):
+        count = of_slot(slots, slot) // 8
+        least, last, size, low, inside = cutoff(bits, count, low, inside, highest, RUN, RUNS)
+        ends = tl.where(slot_of == slot, least, ends)
+        lasts = tl.where(slot_of == slot, last, lasts)
+        sizes = tl.where(slot_of == slot, size, sizes)
+    tl.store(p_sizes + slots % 8, tl.where(usable > 0, sizes, -1), mask=slot_of < number)
+
+    # A label outside the classes leaves no share of the map that could be trusted.
+    counts = tl.zeros((BINS,), dtype=tl.int32)
+    foreign = tl.zeros((RUN,), dtype=tl.int32)
+    for run in tl.static_range(RUNS):
+        label = _labels(p_labels, run * RUN, pixels, width, labels_row, labels_column, RUN, FLAT, WIDE)
+        foreign |= (label >= classes).to(tl.int32)
+        depth = tl.zeros((RUN,), dtype=tl.int32)
+        for slot in range(number):
+            chosen = in_support(bits[run], of_slot(ends, slot), of_slot(lasts, slot) - run * RUN, RUN)
+            depth += chosen.to(tl.int32)
+        known = (depth > 0) & (label < classes)
+        counts += tl.histogram(tl.where(known, label * number + depth - 1, 0), BINS, mask=known)
+    usable = usable * (1 - tl.max(foreign, axis=0))
+
+    label_of = tl.arange(0, CLASSES)
+    within = tl.zeros((CLASSES,), dtype=tl.int32)
+    for back in range(number):
+        slot = number - 1 - back
+        within += tl.gather(counts, tl.minimum(label_of * number + slot, BINS - 1), axis=0)
+        size = of_slot(sizes, slot) * usable
+        share = within.to(tl.float64) / tl.maximum(size, 1).to(tl.float64)
+        column = of_slot(slots, slot) % 8
+        here = tl.where((whole >> column) & 1 == 0, classes, 0)
+        share = tl.where(size > 0, share, float("nan"))
+        tl.store(p_shares + column * classes + label_of, share, mask=label_of < here)
+    if MASS:
+        _mass_shares(
+            p_map, p_labels, p_shares, grid, labels_row, labels_column, usable, number, whole, classes, PART,
+            CENTRES, WIDE_MAPS, FLAT, WIDE,
+        )  # fmt: skip
+
+
+def launch_region_share(
+    maps: Tensor,
+    labels: Tensor,
+    percents: Sequence[float],
+    height: int,
+    width: int,
+    centres: Sequence[float] | None,
+    classes: int,
+) -> tuple[Tensor, Tensor]:
+    """Shares (N, P, classes) and sizes (N, P) of maps (N, h, w), any layout, of at most 65536 pixels."""
+    images = maps.shape[0]
+    shares = torch.empty((images, len(percents), classes), dtype=torch.float32, device=maps.device)
+    sizes = torch.empty((images, len(percents)), dtype=torch.int32, device=maps.device)
+    run, runs, warps = held_runs(height * width)
+    image, row, column = labels.stride()
+    flat, wide = layout(row, column, height, width)
+    if images:
+        for group in groups(percents, height, width):
+            region_share_kernel[(images,)](
+                maps, labels, shares, sizes, group.wanted, group.first, group.number, len(percents),
+                group.whole, classes, image, row, column, **plane(maps, height, width, centres),
+                RUN=run, RUNS=runs, PART=32 * warps,
+                CLASSES=triton.next_power_of_2(classes),
+                BINS=max(32, triton.next_power_of_2(classes * group.number)),
+                MASS=group.whole > 0,
+                FLAT=flat, WIDE=wide,
+                num_warps=warps,
+            )  # fmt: skip
+    return shares, sizes
