@@ -13,6 +13,13 @@ from leamfast_kernels.aggregate_backward import (
     aggregate_backward,
     aggregate_backward_reference,
 )
+from leamfast_kernels.bhattacharyya import bhattacharyya, bhattacharyya_reference
+from leamfast_kernels.bhattacharyya_matrix import (
+    bhattacharyya_matrix,
+    bhattacharyya_matrix_reference,
+    bhattacharyya_tiles,
+)
+from leamfast_kernels.occlude import occlude, occlude_reference
 from leamfast_kernels.region_share import region_share, region_share_reference
 from leamfast_kernels.support import support, support_reference
 from leamfast_kernels.upsample import upsample
@@ -25,6 +32,13 @@ __all__ = [
     "aggregate_backward_reference",
     "aggregate_reference",
     "aggregate_statistics",
+    "bhattacharyya",
+    "bhattacharyya_matrix",
+    "bhattacharyya_matrix_reference",
+    "bhattacharyya_reference",
+    "bhattacharyya_tiles",
+    "occlude",
+    "occlude_reference",
     "region_share",
     "region_share_reference",
     "support",

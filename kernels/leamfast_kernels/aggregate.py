@@ -19,6 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from leamfast_kernels.operators import operator
 from leamfast_kernels.tuning import AGGREGATE_BLOCK
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -35,13 +36,7 @@ def aggregate_reference(acts: Tensor, grads: Tensor) -> Tensor:
     return (grads.to(dtype).clamp_min(0) * acts.to(dtype)).sum(dim=1).clamp_min(0).contiguous()
 
 
-@torch.library.custom_op("leamfast::aggregate", mutates_args=())
-def _aggregate(acts: Tensor, grads: Tensor) -> Tensor:
-    return aggregate_reference(acts, grads)
-
-
-@_aggregate.register_kernel("cpu")
-def _aggregate_cpu(acts: Tensor, grads: Tensor) -> Tensor:
+def _aggregate_in_blocks(acts: Tensor, grads: Tensor) -> Tensor:
     images, channels, height, width = acts.shape
     dtype = accumulator(acts.dtype)
     # Whole images only: the sum of an image then runs in the same order whatever else is in the batch.
@@ -67,17 +62,20 @@ def _products(acts: Tensor, grads: Tensor, dtype: torch.dtype, out: Tensor | Non
     return widened.clamp_min_(0).mul_(acts)
 
 
-@_aggregate.register_kernel("cuda")
 def _aggregate_cuda(acts: Tensor, grads: Tensor) -> Tensor:
     from leamfast_kernels.gpu.aggregate import launch_aggregate
 
     return launch_aggregate(acts, grads)
 
 
-@_aggregate.register_fake
 def _aggregate_fake(acts: Tensor, grads: Tensor) -> Tensor:
     images, _, height, width = acts.shape
     return acts.new_empty((images, height, width), dtype=accumulator(acts.dtype))
+
+
+_aggregate = operator(
+    "aggregate(Tensor acts, Tensor grads) -> Tensor", _aggregate_in_blocks, _aggregate_cuda, _aggregate_fake
+)
 
 
 def aggregate(acts: Tensor, grads: Tensor) -> Tensor:
@@ -118,23 +116,28 @@ class Statistics(NamedTuple):
     sums: Tensor
 
 
-@torch.library.custom_op("leamfast::aggregate_statistics", mutates_args=())
-def _statistics(acts: Tensor, grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    maps = torch.ops.leamfast.aggregate(acts, grads)
+def _statistics_of_maps(acts: Tensor, grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    maps = _aggregate(acts, grads)
     return maps, maps.amax(dim=(1, 2)), maps.sum(dim=(1, 2))
 
 
-@_statistics.register_kernel("cuda")
 def _statistics_cuda(acts: Tensor, grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     from leamfast_kernels.gpu.aggregate import launch_statistics
 
     return launch_statistics(acts, grads)
 
 
-@_statistics.register_fake
 def _statistics_fake(acts: Tensor, grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     maps = _aggregate_fake(acts, grads)
     return maps, maps.new_empty(maps.shape[:1]), maps.new_empty(maps.shape[:1])
+
+
+_statistics = operator(
+    "aggregate_statistics(Tensor acts, Tensor grads) -> (Tensor, Tensor, Tensor)",
+    _statistics_of_maps,
+    _statistics_cuda,
+    _statistics_fake,
+)
 
 
 def aggregate_statistics(acts: Tensor, grads: Tensor) -> Statistics:

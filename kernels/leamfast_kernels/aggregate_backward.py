@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from leamfast_kernels.aggregate import accumulator, check_pair
+from leamfast_kernels.operators import operator
 from leamfast_kernels.tuning import AGGREGATE_BLOCK
 
 
@@ -41,8 +42,7 @@ def aggregate_backward_reference(
     return (g.clamp_min(0) * a).sum(dim=1).clamp_min(0).contiguous(), g.to(acts.dtype)
 
 
-@torch.library.custom_op("leamfast::aggregate_backward", mutates_args=())
-def _backward(
+def _backward_in_blocks(
     acts: Tensor, grads: Tensor, scale: Tensor, shift: Tensor, slope: Tensor
 ) -> tuple[Tensor, Tensor]:
     maps = torch.empty((len(acts), *acts.shape[2:]), dtype=accumulator(acts.dtype), device=acts.device)
@@ -54,7 +54,6 @@ def _backward(
     return maps, out
 
 
-@_backward.register_kernel("cuda")
 def _backward_cuda(
     acts: Tensor, grads: Tensor, scale: Tensor, shift: Tensor, slope: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -63,12 +62,20 @@ def _backward_cuda(
     return launch_aggregate_backward(acts, grads, scale, shift, slope)
 
 
-@_backward.register_fake
 def _backward_fake(
     acts: Tensor, grads: Tensor, scale: Tensor, shift: Tensor, slope: Tensor
 ) -> tuple[Tensor, Tensor]:
     images, _, height, width = acts.shape
     return acts.new_empty((images, height, width), dtype=accumulator(acts.dtype)), torch.empty_like(acts)
+
+
+_backward = operator(
+    "aggregate_backward(Tensor acts, Tensor grads, Tensor scale, Tensor shift, Tensor slope) "
+    "-> (Tensor, Tensor)",
+    _backward_in_blocks,
+    _backward_cuda,
+    _backward_fake,
+)
 
 
 def aggregate_backward(acts: Tensor, grads: Tensor, scale: Tensor, shift: Tensor, slope: Tensor) -> Backward:

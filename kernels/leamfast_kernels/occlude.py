@@ -4,7 +4,7 @@
 
 images X (N, C, H, W), maps M (N, h, w), fills (F, C, H, W) or (F, N, C, H, W) -> X' (N, P, F, C, H, W).
 Upsampling, selection and the occluded images are done for a block of images at a time; on a GPU in one
-kernel, up to 65536 pixels.
+kernel, up to 25600 pixels.
 
 Reference: arXiv 2509.17457, which occludes the most important pixels; Petsiuk et al., RISE, BMVC 2018.
 """
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from leamfast_kernels import selection
 from leamfast_kernels.aggregate import DTYPES
+from leamfast_kernels.operators import operator
 from leamfast_kernels.support import select, support_reference
 from leamfast_kernels.tuning import SELECTION_BLOCK
 from leamfast_kernels.upsample import Centres, check_centres, check_maps
@@ -40,16 +41,8 @@ def _beside(fills: Tensor, images: Tensor) -> Tensor:
     return fills.expand(-1, images.shape[0], -1, -1, -1).transpose(0, 1)[:, None]
 
 
-@torch.library.custom_op("leamfast::occlude", mutates_args=())
-def _occlude(
-    images: Tensor, maps: Tensor, percents: list[float], fills: Tensor, centres: list[float] | None = None
-) -> Tensor:
-    return _in_blocks(images, maps, percents, fills, centres)
-
-
-@_occlude.register_kernel("cuda")
 def _occlude_cuda(
-    images: Tensor, maps: Tensor, percents: list[float], fills: Tensor, centres: list[float] | None = None
+    images: Tensor, maps: Tensor, percents: list[float], fills: Tensor, centres: list[float] | None
 ) -> Tensor:
     if images.shape[2] * images.shape[3] > selection.HELD:
         return _in_blocks(images, maps, percents, fills, centres)
@@ -74,12 +67,19 @@ def _in_blocks(
     return result
 
 
-@_occlude.register_fake
 def _occlude_fake(
-    images: Tensor, maps: Tensor, percents: list[float], fills: Tensor, centres: list[float] | None = None
+    images: Tensor, maps: Tensor, percents: list[float], fills: Tensor, centres: list[float] | None
 ) -> Tensor:
     count, *inner = images.shape
     return images.new_empty((count, len(percents), fills.shape[0], *inner))
+
+
+_occlude = operator(
+    "occlude(Tensor images, Tensor maps, float[] percents, Tensor fills, float[]? centres) -> Tensor",
+    _in_blocks,
+    _occlude_cuda,
+    _occlude_fake,
+)
 
 
 def occlude(

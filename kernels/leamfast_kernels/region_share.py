@@ -5,7 +5,7 @@
 
 U is the upsampled map and S_p its support. maps (N, h, w) and labels (N, H, W) -> shares (N, P, classes) and
 sizes (N, P). Upsampling, selection and counting are done for a block of maps at a time; on a GPU in one
-kernel, up to 65536 pixels. No mask is written.
+kernel, up to 25600 pixels. No mask is written.
 
 Reference: arXiv 2509.17457, which measures the share of facial regions in the most important pixels.
 """
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from leamfast_kernels import selection
+from leamfast_kernels.operators import operator
 from leamfast_kernels.support import support_reference
 from leamfast_kernels.tuning import SELECTION_BLOCK
 from leamfast_kernels.upsample import Centres, Size, check_centres, check_maps, check_size, resample
@@ -44,15 +45,14 @@ def region_share_reference(
     return shares.masked_fill(~usable[:, :, None], torch.nan), sizes
 
 
-@torch.library.custom_op("leamfast::region_share", mutates_args=())
-def _region_share(
+def _region_share_checked(
     maps: Tensor,
     labels: Tensor,
     percents: list[float],
     height: int,
     width: int,
-    centres: list[float] | None = None,
-    classes: int = 19,
+    centres: list[float] | None,
+    classes: int,
 ) -> tuple[Tensor, Tensor]:
     # Here and not in the public function, where a look at the values would break a compiled graph.
     if labels.numel() and int(labels.max()) >= classes:
@@ -60,15 +60,14 @@ def _region_share(
     return _in_blocks(maps, labels, percents, height, width, centres, classes)
 
 
-@_region_share.register_kernel("cuda")
 def _region_share_cuda(
     maps: Tensor,
     labels: Tensor,
     percents: list[float],
     height: int,
     width: int,
-    centres: list[float] | None = None,
-    classes: int = 19,
+    centres: list[float] | None,
+    classes: int,
 ) -> tuple[Tensor, Tensor]:
     if height * width > selection.HELD:
         # One class more takes in the labels that are none: a look at them would make the host wait.
@@ -114,21 +113,30 @@ def _per_class(
     maps, pixels = values.shape
     weights = torch.zeros((maps, len(percents), classes), dtype=torch.float64, device=values.device)
     sizes = torch.zeros((maps, len(percents)), dtype=torch.int64, device=values.device)
-    columns: dict[int, list[int]] = {}
-    for column, percent in enumerate(percents):
-        if percent == 100:
-            weights[:, column] = _sum_by_class(labels.long(), values.clamp_min(0).double(), classes)
-            sizes[:, column] = (values > 0).sum(dim=1)
-        elif number := selection.pixel_count(percent, height, width):
-            columns.setdefault(number, []).append(column)
-    if columns:
-        for number, keys in selection.largest(selection.pixel_keys(values), list(columns)):
-            chosen = labels.gather(1, selection.key_index(keys, pixels)).long()
-            inside = _sum_by_class(chosen, (keys >= selection.POSITIVE).double(), classes)
-            for column in columns[number]:
-                weights[:, column] = inside
-                sizes[:, column] = inside.sum(dim=1).long()
+    counts = [selection.pixel_count(percent, height, width) for percent in percents]
+    partial = [column for column, percent in enumerate(percents) if percent < 100 and counts[column]]
+    if partial:
+        steps = sorted({counts[column] for column in partial})
+        within = _within(values, labels, steps, classes)
+        for column in partial:
+            weights[:, column] = within[:, steps.index(counts[column])]
+            sizes[:, column] = weights[:, column].sum(dim=1).long()
+    if 100 in percents:
+        mass = _sum_by_class(labels.long(), values.clamp_min(0).double(), classes)
+        whole = [column for column, percent in enumerate(percents) if percent == 100]
+        weights[:, whole] = mass[:, None]
+        sizes[:, whole] = (values > 0).sum(dim=1, keepdim=True)
     return weights, sizes
+
+
+def _within(values: Tensor, labels: Tensor, counts: Sequence[int], classes: int) -> Tensor:
+    """Pixels of each class in nested supports of `counts` pixels, (N, len(counts), classes) float64."""
+    index, number = selection.nested(values, counts)
+    places = number.mul_(classes).add_(labels.gather(1, index))
+    ones = torch.ones((), dtype=torch.float64, device=values.device).expand_as(places)
+    found = _sum_by_class(places, ones, (len(counts) + 1) * classes).unflatten(1, (len(counts) + 1, classes))
+    # Those that are in all supports are in the smallest, and so on.
+    return found[:, 1:].flip(1).cumsum(dim=1)
 
 
 def _sum_by_class(labels: Tensor, weights: Tensor, classes: int) -> Tensor:
@@ -136,18 +144,26 @@ def _sum_by_class(labels: Tensor, weights: Tensor, classes: int) -> Tensor:
     return weights.new_zeros((labels.shape[0], classes)).scatter_add_(1, labels, weights)
 
 
-@_region_share.register_fake
 def _region_share_fake(
     maps: Tensor,
     labels: Tensor,
     percents: list[float],
     height: int,
     width: int,
-    centres: list[float] | None = None,
-    classes: int = 19,
+    centres: list[float] | None,
+    classes: int,
 ) -> tuple[Tensor, Tensor]:
     shares = maps.new_empty((maps.shape[0], len(percents), classes), dtype=torch.float32)
     return shares, maps.new_empty((maps.shape[0], len(percents)), dtype=torch.int32)
+
+
+_region_share = operator(
+    "region_share(Tensor maps, Tensor labels, float[] percents, SymInt height, SymInt width, "
+    "float[]? centres, SymInt classes) -> (Tensor, Tensor)",
+    _region_share_checked,
+    _region_share_cuda,
+    _region_share_fake,
+)
 
 
 def region_share(

@@ -3,7 +3,7 @@
     S_p = the round(p / 100 * H * W) largest pixels of U(M) among those with U(M) > 0, ties to the lower index
 
 maps M (N, h, w) -> S (N, P, H, W). Upsampling, selection and the mask are done for a block of maps at a
-time; on a GPU in one kernel, up to 65536 pixels.
+time; on a GPU in one kernel, up to 25600 pixels.
 
 Reference: arXiv 2509.17457, which compares and occludes maps on their largest pixels.
 """
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from leamfast_kernels import selection
+from leamfast_kernels.operators import operator
 from leamfast_kernels.tuning import SELECTION_BLOCK
 from leamfast_kernels.upsample import Centres, Size, check_centres, check_maps, check_size, resample
 
@@ -33,16 +34,33 @@ def support_reference(
     return torch.stack(masks, dim=1).unflatten(2, (height, width))
 
 
-@torch.library.custom_op("leamfast::support", mutates_args=())
-def _support(
-    maps: Tensor, percents: list[float], height: int, width: int, centres: list[float] | None = None
+def select(
+    maps: Tensor, percents: Sequence[float], height: int, width: int, centres: Sequence[float] | None
 ) -> Tensor:
-    return select(maps, percents, height, width, centres)
+    """`support` of checked arguments in plain torch; centres as [offset_y, step_y, offset_x, step_x]."""
+    pixels = height * width
+    counts = [selection.pixel_count(percent, height, width) for percent in percents]
+    steps = sorted({count for count in counts if 0 < count < pixels})
+    masks = torch.empty((maps.shape[0], len(counts), pixels), dtype=torch.bool, device=maps.device)
+    step = max(1, SELECTION_BLOCK // pixels)
+    for start in range(0, maps.shape[0], step):
+        block = maps[start : start + step].float()
+        values = resample(block, height, width, centres).flatten(1)
+        values.masked_fill_(~selection.finite(block)[:, None], 0)
+        depth = torch.zeros(values.shape, dtype=torch.int16, device=maps.device)
+        if steps:
+            index, number = selection.nested(values, steps)
+            depth.scatter_(1, index, number.to(depth.dtype))
+        for count, mask in zip(counts, masks[start : start + step].unbind(1), strict=True):
+            if count in steps:
+                torch.ge(depth, len(steps) - steps.index(count), out=mask)
+            else:
+                torch.gt(values, 0 if count else torch.inf, out=mask)
+    return masks.unflatten(2, (height, width))
 
 
-@_support.register_kernel("cuda")
 def _support_cuda(
-    maps: Tensor, percents: list[float], height: int, width: int, centres: list[float] | None = None
+    maps: Tensor, percents: list[float], height: int, width: int, centres: list[float] | None
 ) -> Tensor:
     if height * width > selection.HELD:
         return select(maps, percents, height, width, centres)
@@ -52,27 +70,18 @@ def _support_cuda(
         return launch_support(maps, percents, height, width, centres)
 
 
-def select(
-    maps: Tensor, percents: Sequence[float], height: int, width: int, centres: Sequence[float] | None
-) -> Tensor:
-    """`support` of checked arguments in plain torch; centres as [offset_y, step_y, offset_x, step_x]."""
-    counts = [selection.pixel_count(percent, height, width) for percent in percents]
-    masks = torch.empty((maps.shape[0], len(counts), height * width), dtype=torch.bool, device=maps.device)
-    step = max(1, SELECTION_BLOCK // (height * width))
-    for start in range(0, maps.shape[0], step):
-        block = maps[start : start + step].float()
-        keys = selection.pixel_keys(resample(block, height, width, centres))
-        lowest = selection.thresholds(keys, counts)
-        lowest.masked_fill_(~selection.finite(block)[:, None], selection.NOTHING)
-        torch.ge(keys[:, None], lowest[:, :, None], out=masks[start : start + step])
-    return masks.unflatten(2, (height, width))
-
-
-@_support.register_fake
 def _support_fake(
-    maps: Tensor, percents: list[float], height: int, width: int, centres: list[float] | None = None
+    maps: Tensor, percents: list[float], height: int, width: int, centres: list[float] | None
 ) -> Tensor:
     return maps.new_empty((maps.shape[0], len(percents), height, width), dtype=torch.bool)
+
+
+_support = operator(
+    "support(Tensor maps, float[] percents, SymInt height, SymInt width, float[]? centres) -> Tensor",
+    select,
+    _support_cuda,
+    _support_fake,
+)
 
 
 def support(maps: Tensor, percents: Sequence[float], size: Size, centres: Centres | None = None) -> Tensor:

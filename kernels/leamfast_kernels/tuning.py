@@ -1,4 +1,7 @@
-"""Every constant that is tuned by measurement; none of them changes a value that an op returns."""
+"""Every constant that is tuned by measurement.
+
+None changes a value that an operation returns, beyond the last bits of `bhattacharyya_matrix`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,16 @@ from __future__ import annotations
 AGGREGATE_BLOCK = 1024 * 1024
 
 # Pixels of upsampled maps that `support` and `region_share` treat at a time on a CPU (8 bytes of key each).
-SELECTION_BLOCK = 1024 * 1024
+SELECTION_BLOCK = 256 * 1024
+
+# Pixels of maps whose roots are taken at a time on a CPU: 1 MiB of float32 stay in the caches of two cores.
+ROOTS_BLOCK = 256 * 1024
+
+# Maps of a side of a tile of `bhattacharyya_matrix`. Its product takes far longer than the roots before it.
+MATRIX_TILE = 2048
+
+# Maps of a strip of a tile on the diagonal, of which only what lies right of the diagonal is computed.
+MATRIX_STRIP = 512
 
 # Elements of the tile that a program of `aggregate` holds on a GPU: 32 of each tensor a thread.
 AGGREGATE_TILE = 4096

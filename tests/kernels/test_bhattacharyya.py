@@ -12,19 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from leamfast_kernels.bhattacharyya import (
-    BHATTACHARYYA_BLOCK,
-    BHATTACHARYYA_STRIP,
+from leamfast_kernels import (
     bhattacharyya,
     bhattacharyya_matrix,
     bhattacharyya_matrix_reference,
     bhattacharyya_reference,
     bhattacharyya_tiles,
 )
+from leamfast_kernels.tuning import MATRIX_STRIP, ROOTS_BLOCK
 
 PERCENTS = [None, 100, 40, 7.5]
 LAYOUTS = ["contiguous", "transposed", "sliced", "expanded", "last"]
-SHAPES = [(1, 1), (3, 5), (7, 7), (1, 33), (31, 29)]
+SHAPES = [(1, 1), (3, 5), (1, 33), (31, 29)]
 
 
 def some_maps(*shape: int, levels: int | None = None) -> Tensor:
@@ -137,7 +136,7 @@ def test_equals_the_reference(cells, layout, percent, dtype, assert_close, poiso
 
 @pytest.mark.parametrize("percent", [None, 20])
 def test_equals_the_reference_over_several_blocks(percent, dtype, assert_close, poisoned) -> None:
-    assert BHATTACHARYYA_BLOCK // 300**2 == 2, "the shape no longer spans blocks"
+    assert ROOTS_BLOCK // 300**2 == 2, "the shape no longer spans blocks"
     p, q = some_maps(5, 300, 300).to(dtype), some_maps(5, 300, 300).to(dtype)
     assert_close(bhattacharyya(p, q, percent=percent), bhattacharyya_reference(p, q, percent=percent))
     pairs = some_pairs(7, 5, 5)
@@ -273,7 +272,7 @@ def test_of_one_set_the_tiles_from_the_diagonal_upwards_come(tile) -> None:
 
 @pytest.mark.parametrize("tile", [2048, 700])
 def test_of_one_set_the_matrix_is_symmetric_over_several_strips(tile, poisoned) -> None:
-    p = some_maps(BHATTACHARYYA_STRIP + 300, 5, 6)
+    p = some_maps(MATRIX_STRIP + 300, 5, 6)
     found = bhattacharyya_matrix(p, tile=tile)
     assert torch.equal(found, found.T)
     torch.testing.assert_close(found, bhattacharyya_matrix_reference(p, p))
@@ -282,7 +281,7 @@ def test_of_one_set_the_matrix_is_symmetric_over_several_strips(tile, poisoned) 
 def test_beside_the_result_only_tiles_are_held() -> None:
     """The peak of a process that walks 1500 maps of 56x56, 19 MB of them, in tiles of 100."""
     code = (
-        "import resource, torch; from leamfast_kernels.bhattacharyya import bhattacharyya_tiles as tiles;"
+        "import resource, torch; from leamfast_kernels import bhattacharyya_tiles as tiles;"
         "torch.set_num_threads(1); maps = torch.rand(1500, 56, 56); list(tiles(maps[:100], tile=100));"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
         "total = sum(block.sum() for _, _, block in tiles(maps, tile=100));"
@@ -326,7 +325,8 @@ SWITCHES = (
 def test_a_product_is_never_rounded_and_the_switches_stay() -> None:
     code = f"""
 import os, torch
-from leamfast_kernels.bhattacharyya import _whole_products, bhattacharyya_matrix, bhattacharyya_reference
+from leamfast_kernels import bhattacharyya_matrix, bhattacharyya_reference
+from leamfast_kernels.bhattacharyya_matrix import _whole_products
 torch.set_num_threads(1)
 flags = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
 def older():

@@ -202,7 +202,7 @@ def pairs_cases(form: Form) -> Iterator[Case]:
 
 def matrix_cases(form: Form) -> Iterator[Case]:
     """All maps with all others, with themselves, and on their supports."""
-    from leamfast_kernels.bhattacharyya import bhattacharyya_matrix, bhattacharyya_matrix_reference
+    from leamfast_kernels.bhattacharyya_matrix import bhattacharyya_matrix, bhattacharyya_matrix_reference
 
     count = form.compared
     for grid in form.grids:

@@ -201,6 +201,7 @@ def launch_pairs(
             ROWS=rows, PIXELS=pixels, FLAT=_flat(of_p, width) and _flat(of_q, width),
             WIDE=is_wide(p[:, None]) or is_wide(q[:, None]),
             LISTED=pairs is not None, CUT=lowest_p is not None, ACCUMULATOR=_accumulator(p), num_warps=4,
+            enable_fp_fusion=True,
         )  # fmt: skip
     return found
 
@@ -216,6 +217,7 @@ def launch_unit_roots(maps: Tensor, lowest: Tensor | None) -> Tensor:
             maps, roots if lowest is None else lowest, roots, count, height * width, width, *strides,
             ROWS=rows, PIXELS=pixels, FLAT=_flat(strides, width), WIDE=is_wide(maps[:, None]),
             CUT=lowest is not None, ACCUMULATOR=_accumulator(maps), num_warps=4,
+            enable_fp_fusion=True,
         )  # fmt: skip
     return roots
 
@@ -231,7 +233,7 @@ def launch_support_keys(maps: Tensor, count: int) -> Tensor:
     support_keys_kernel[(len(maps),)](
         maps, lowest, count, height * width, width, *strides,
         PIXELS=pixels, RANKS=(height * width - 1).bit_length(), FLAT=_flat(strides, width),
-        WIDE=is_wide(maps[:, None]), num_warps=min(32, max(4, pixels // 1024)),
+        WIDE=is_wide(maps[:, None]), num_warps=min(32, max(4, pixels // 1024)), enable_fp_fusion=False,
     )  # fmt: skip
     return lowest
 

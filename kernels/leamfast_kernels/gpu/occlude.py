@@ -121,7 +121,7 @@ def occlude_kernel(
 def launch_occlude(
     images: Tensor, maps: Tensor, percents: Sequence[float], fills: Tensor, centres: Sequence[float] | None
 ) -> Tensor:
-    """Occluded images (N, P, F, C, H, W), of at most 65536 pixels a channel.
+    """Occluded images (N, P, F, C, H, W), of at most 25600 pixels a channel.
 
     images (N, C, H, W), maps (N, h, w) and fills (F, 1 or N, C, 1 or H, 1 or W), any layout.
     """
@@ -141,6 +141,6 @@ def launch_occlude(
                 RUN=run, RUNS=runs,
                 FLAT_IMAGES=flat, WIDE_IMAGES=wide,
                 COLOURS=fills.shape[3:] == (1, 1), FLAT_FILLS=flat_fills, WIDE_FILLS=wide_fills,
-                num_warps=warps,
+                num_warps=warps, enable_fp_fusion=False,
             )  # fmt: skip
     return result

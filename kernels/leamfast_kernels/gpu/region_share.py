@@ -17,14 +17,13 @@ from torch import Tensor
 
 from leamfast_kernels.gpu.selection import (
     bits_of,
-    count_from,
-    cutoff,
+    cutoffs,
     groups,
     held,
     held_runs,
-    highest_of,
     in_slots,
     in_support,
+    inside_run,
     layout,
     of_slot,
     places,
@@ -36,11 +35,11 @@ __all__ = ["launch_region_share", "region_share_kernel"]
 
 @triton.jit
 def _labels(
-    p_labels, start, pixels, width, row, column, RUN: tl.constexpr, FLAT: tl.constexpr, WIDE: tl.constexpr
+    p_labels, start, inside, width, row, column, RUN: tl.constexpr, FLAT: tl.constexpr, WIDE: tl.constexpr
 ):
-    """Labels of a run of pixels, 0 behind the last."""
+    """Labels of a run of pixels, 0 for those that are not `inside` the image."""
     place = places(start, width, row, column, RUN, FLAT, WIDE)
-    return tl.load(p_labels + place, mask=tl.arange(0, RUN) < pixels - start, other=0).to(tl.int32)
+    return tl.load(p_labels + place, mask=inside, other=0).to(tl.int32)
 
 
 @triton.jit
@@ -59,9 +58,11 @@ def _mass_shares(
         total = tl.zeros((PART,), dtype=tl.float64)
         masses = tl.zeros((32, PART), dtype=tl.float64)
         for start in range(0, pixels, PART):
-            bits = bits_of(p_map, grid, usable, start + tl.arange(0, PART), CENTRES, WIDE_MAPS)
+            pixel = start + tl.arange(0, PART)
+            inside = pixel < pixels
+            bits = bits_of(p_map, grid, usable, pixel, inside, CENTRES, WIDE_MAPS)
             value = bits.to(tl.float32, bitcast=True).to(tl.float64)
-            label = _labels(p_labels, start, pixels, width, labels_row, labels_column, PART, FLAT, WIDE)
+            label = _labels(p_labels, start, inside, width, labels_row, labels_column, PART, FLAT, WIDE)
             total += value
             masses += tl.where(label[None, :] == label_of[:, None], value[None, :], 0.0)
         mass = tl.sum(total, axis=0)
@@ -127,26 +128,15 @@ def region_share_kernel(
     p_shares += (image * columns + first) * classes
     p_sizes += image * columns + first
     slots = in_slots(wanted)
-    slot_of = tl.arange(0, 8)
-    ends = tl.zeros((8,), dtype=tl.int32)
-    lasts = tl.zeros((8,), dtype=tl.int32)
-    sizes = tl.zeros((8,), dtype=tl.int32)
-    low = 1
-    inside = count_from(bits, low, RUN, RUNS)
-    highest = highest_of(bits, RUN, RUNS)
-    for slot in range(number):
-        count = of_slot(slots, slot) // 8
-        least, last, size, low, inside = cutoff(bits, count, low, inside, highest, RUN, RUNS)
-        ends = tl.where(slot_of == slot, least, ends)
-        lasts = tl.where(slot_of == slot, last, lasts)
-        sizes = tl.where(slot_of == slot, size, sizes)
-    tl.store(p_sizes + slots % 8, tl.where(usable > 0, sizes, -1), mask=slot_of < number)
+    ends, lasts, sizes = cutoffs(bits, slots, number, RUN, RUNS)
+    tl.store(p_sizes + slots % 8, tl.where(usable > 0, sizes, -1), mask=tl.arange(0, 8) < number)
 
     # A label outside the classes leaves no share of the map that could be trusted.
     counts = tl.zeros((BINS,), dtype=tl.int32)
     foreign = tl.zeros((RUN,), dtype=tl.int32)
     for run in tl.static_range(RUNS):
-        label = _labels(p_labels, run * RUN, pixels, width, labels_row, labels_column, RUN, FLAT, WIDE)
+        inside = inside_run(pixels, run, RUN, RUNS)
+        label = _labels(p_labels, run * RUN, inside, width, labels_row, labels_column, RUN, FLAT, WIDE)
         foreign |= (label >= classes).to(tl.int32)
         depth = tl.zeros((RUN,), dtype=tl.int32)
         for slot in range(number):
@@ -183,7 +173,7 @@ def launch_region_share(
     centres: Sequence[float] | None,
     classes: int,
 ) -> tuple[Tensor, Tensor]:
-    """Shares (N, P, classes) and sizes (N, P) of maps (N, h, w), any layout, of at most 65536 pixels."""
+    """Shares (N, P, classes) and sizes (N, P) of maps (N, h, w), any layout, of at most 25600 pixels."""
     images = maps.shape[0]
     shares = torch.empty((images, len(percents), classes), dtype=torch.float32, device=maps.device)
     sizes = torch.empty((images, len(percents)), dtype=torch.int32, device=maps.device)
@@ -200,6 +190,6 @@ def launch_region_share(
                 BINS=max(32, triton.next_power_of_2(classes * group.number)),
                 MASS=group.whole > 0,
                 FLAT=flat, WIDE=wide,
-                num_warps=warps,
+                num_warps=warps, enable_fp_fusion=False,
             )  # fmt: skip
     return shares, sizes

@@ -24,12 +24,14 @@ __all__ = [
     "bits_of",
     "count_from",
     "cutoff",
+    "cutoffs",
     "groups",
     "held",
     "held_runs",
     "highest_of",
     "in_slots",
     "in_support",
+    "inside_run",
     "layout",
     "of_slot",
     "places",
@@ -40,7 +42,7 @@ SLOTS = 8  # percents of one launch
 
 
 # Device code. Products and sums are fused by name, where torch fuses them: an index that is rounded once more
-# changes a pixel by far more than its last place.
+# changes a pixel by far more than its last place. Launches forbid any other fusion (`enable_fp_fusion`).
 
 
 @triton.jit
@@ -88,11 +90,13 @@ def _is_finite(p_map, map_row, map_column, cells_y, cells_x, BLOCK: tl.constexpr
 
 
 @triton.jit
-def bits_of(p_map, grid, usable, pixel, CENTRES: tl.constexpr, WIDE: tl.constexpr):
-    """Bits of some pixels of an upsampled map, 0 where they are not positive or the map is not `usable`."""
-    map_row, map_column, cells_y, cells_x, pixels, width = grid[:6]
+def bits_of(p_map, grid, usable, pixel, inside, CENTRES: tl.constexpr, WIDE: tl.constexpr):
+    """Bits of some pixels of an upsampled map, 0 where they are not positive or the map is not `usable`.
+
+    `inside`: which of them lie in the image.
+    """
+    map_row, map_column, cells_y, cells_x, _, width = grid[:6]
     scale_y, scale_x, offset_y, step_y, offset_x, step_x = grid[6:]
-    inside = pixel < pixels
     # Exact below 2^16 pixels, where half a pixel outweighs the rounding; a division of integers is slow.
     y = ((pixel.to(tl.float32) + 0.5) / width).to(tl.int32)
     x = pixel - y * width
@@ -116,6 +120,15 @@ def bits_of(p_map, grid, usable, pixel, CENTRES: tl.constexpr, WIDE: tl.constexp
 
 
 @triton.jit
+def inside_run(pixels, run: tl.constexpr, RUN: tl.constexpr, RUNS: tl.constexpr):
+    """Which pixels of a run lie in the image: all, but in the last run. A mask of each costs registers."""
+    if run < RUNS - 1:
+        return tl.full((RUN,), True, dtype=tl.int1)
+    else:  # noqa: RET505 - constants choose a branch only so
+        return tl.arange(0, RUN) < pixels - run * RUN
+
+
+@triton.jit
 def held(p_map, grid, RUN: tl.constexpr, RUNS: tl.constexpr, CENTRES: tl.constexpr, WIDE: tl.constexpr):
     """Bits of the positive pixels of a map in RUNS runs, 0 for the others; and 1 where its cells are finite.
 
@@ -125,7 +138,10 @@ def held(p_map, grid, RUN: tl.constexpr, RUNS: tl.constexpr, CENTRES: tl.constex
     usable = _is_finite(p_map, grid[0], grid[1], grid[2], grid[3], RUN, WIDE)
     bits = ()
     for run in tl.static_range(RUNS):
-        bits = bits + (bits_of(p_map, grid, usable, run * RUN + tl.arange(0, RUN), CENTRES, WIDE),)
+        tl.debug_barrier()  # else the cells of many runs are read ahead, and registers spilled
+        pixel = run * RUN + tl.arange(0, RUN)
+        inside = inside_run(grid[4], run, RUN, RUNS)
+        bits = bits + (bits_of(p_map, grid, usable, pixel, inside, CENTRES, WIDE),)
     return bits, usable
 
 
@@ -172,7 +188,9 @@ def cutoff(bits, count, low, inside, highest, RUN: tl.constexpr, RUNS: tl.conste
             middle = first + (last - first) // 2
             equal = tl.zeros((RUN,), dtype=tl.int32)
             for run in tl.static_range(RUNS):
-                equal += ((bits[run] == low) & (lane <= middle - run * RUN)).to(tl.int32)
+                # No bits are -1; `bits == low` by itself would be kept in registers for the whole loop.
+                wanted = tl.where(lane <= middle - run * RUN, low, -1)
+                equal += (bits[run] == wanted).to(tl.int32)
             enough = tl.sum(equal, axis=0) >= count - outside
             last = tl.where(enough, middle, last)
             first = tl.where(enough, first, middle)
@@ -181,9 +199,31 @@ def cutoff(bits, count, low, inside, highest, RUN: tl.constexpr, RUNS: tl.conste
 
 
 @triton.jit
+def cutoffs(bits, slots, number, RUN: tl.constexpr, RUNS: tl.constexpr):
+    """`cutoff` of `number` slots: bits and index of their last pixels, and their sizes, each (8,).
+
+    All before the first is used: what a kernel writes of one run after another needs few registers besides.
+    """
+    slot_of = tl.arange(0, 8)
+    ends = tl.zeros((8,), dtype=tl.int32)
+    lasts = tl.zeros((8,), dtype=tl.int32)
+    sizes = tl.zeros((8,), dtype=tl.int32)
+    low = 1
+    inside = count_from(bits, low, RUN, RUNS)
+    highest = highest_of(bits, RUN, RUNS)
+    for slot in range(number):
+        count = of_slot(slots, slot) // 8
+        least, last, size, low, inside = cutoff(bits, count, low, inside, highest, RUN, RUNS)
+        ends = tl.where(slot_of == slot, least, ends)
+        lasts = tl.where(slot_of == slot, last, lasts)
+        sizes = tl.where(slot_of == slot, size, sizes)
+    return ends, lasts, sizes
+
+
+@triton.jit
 def in_support(bits, least, last, RUN: tl.constexpr):
     """Which pixels of a run belong to the support that ends with bits `least` at index `last` of the run."""
-    return (bits > least) | ((bits == least) & (tl.arange(0, RUN) <= last))
+    return bits > tl.where(tl.arange(0, RUN) <= last, least - 1, least)
 
 
 @triton.jit
@@ -242,9 +282,9 @@ def groups(percents: Sequence[float], height: int, width: int) -> Iterator[Group
 def held_runs(pixels: int) -> tuple[int, int, int]:
     """Pixels of a run, runs that hold all pixels, and warps of a program: 4 pixels of each run in a thread.
 
-    Up to 32768 pixels everything fits into registers; above, some are spilled.
+    Up to HELD pixels `support` spills no registers; see tests/kernels/gpu/resources.json.
     """
-    warps = 4 if pixels <= 4096 else 8 if pixels <= 8192 else 16 if pixels <= 32768 else 32
+    warps = 4 if pixels <= 4096 else 8 if pixels <= 8192 else 16
     return 128 * warps, triton.cdiv(pixels, 128 * warps), warps
 
 

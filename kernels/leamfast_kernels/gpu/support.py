@@ -14,14 +14,13 @@ import triton.language as tl
 from torch import Tensor
 
 from leamfast_kernels.gpu.selection import (
-    count_from,
-    cutoff,
+    cutoffs,
     groups,
     held,
     held_runs,
-    highest_of,
     in_slots,
     in_support,
+    inside_run,
     of_slot,
     plane,
 )
@@ -64,22 +63,20 @@ def support_kernel(
     bits, _ = held(p_maps + image * maps_image, grid, RUN, RUNS, CENTRES, WIDE_MAPS)
     lane = tl.arange(0, RUN)
     slots = in_slots(wanted)
-    low = 1
-    inside = count_from(bits, low, RUN, RUNS)
-    highest = highest_of(bits, RUN, RUNS)
-    for slot in range(number):
-        order = of_slot(slots, slot)
-        least, last, _, low, inside = cutoff(bits, order // 8, low, inside, highest, RUN, RUNS)
-        p_mask = p_masks + (image * columns + first + order % 8) * pixels
-        for run in tl.static_range(RUNS):
-            chosen = in_support(bits[run], least, last - run * RUN, RUN)
-            tl.store(p_mask + run * RUN + lane, chosen.to(tl.uint8), mask=lane < pixels - run * RUN)
+    ends, lasts, _ = cutoffs(bits, slots, number, RUN, RUNS)
+    p_masks += (image * columns + first) * pixels
+    for run in tl.static_range(RUNS):
+        inside = inside_run(pixels, run, RUN, RUNS)
+        for slot in range(number):
+            chosen = in_support(bits[run], of_slot(ends, slot), of_slot(lasts, slot) - run * RUN, RUN)
+            p_mask = p_masks + (of_slot(slots, slot) % 8).to(tl.int64) * pixels
+            tl.store(p_mask + run * RUN + lane, chosen.to(tl.uint8), mask=inside)
 
 
 def launch_support(
     maps: Tensor, percents: Sequence[float], height: int, width: int, centres: Sequence[float] | None
 ) -> Tensor:
-    """Masks (N, P, H, W) of maps (N, h, w), any layout, of at most 65536 pixels."""
+    """Masks (N, P, H, W) of maps (N, h, w), any layout, of at most 25600 pixels."""
     masks = torch.empty((maps.shape[0], len(percents), height, width), dtype=torch.bool, device=maps.device)
     run, runs, warps = held_runs(height * width)
     if maps.shape[0]:
@@ -87,6 +84,6 @@ def launch_support(
             support_kernel[(maps.shape[0],)](
                 maps, masks.view(torch.uint8), group.wanted, group.first, group.number, len(percents),
                 **plane(maps, height, width, centres),
-                RUN=run, RUNS=runs, num_warps=warps,
+                RUN=run, RUNS=runs, num_warps=warps, enable_fp_fusion=False,
             )  # fmt: skip
     return masks

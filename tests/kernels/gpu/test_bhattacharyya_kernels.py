@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from leamfast_kernels import selection
-from leamfast_kernels.bhattacharyya import bhattacharyya_reference, support_keys_sorted
+from leamfast_kernels.bhattacharyya import bhattacharyya_reference
+from leamfast_kernels.unit_roots import support_keys_sorted
 from tests.kernels.conftest import TOLERANCES
 from tests.kernels.test_bhattacharyya import LAYOUTS, in_layout, some_maps, some_pairs
 

@@ -1,42 +1,123 @@
-"""Every kernel with realistic constants, to be compiled ahead of time."""
+"""Every kernel, launched with realistic sizes, to be compiled ahead of time."""
 
 from __future__ import annotations
 
-import triton.language as tl
+from functools import partial
 
-from leamfast_kernels.gpu.aggregate import aggregate_kernel
-from leamfast_kernels.gpu.aggregate_backward import aggregate_backward_kernel
-from leamfast_kernels.tuning import aggregate_blocks
+import torch
+from torch import Tensor
+
+from leamfast_kernels.gpu.aggregate import launch_statistics
+from leamfast_kernels.gpu.aggregate_backward import launch_aggregate_backward
+from leamfast_kernels.gpu.bhattacharyya import launch_pairs, launch_support_keys, launch_unit_roots
+from leamfast_kernels.gpu.occlude import launch_occlude
+from leamfast_kernels.gpu.region_share import launch_region_share
+from leamfast_kernels.gpu.support import launch_support
 from tests.kernels.gpu.ahead_of_time import Variant
 
-INTS = ("channels", "pixels", "width", "blocks")
+PERCENTS = [1, 5, 10, 20, 50]
+CENTRES = [3.0, 6.0, 3.0, 6.0]
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+IMAGES = 64
 
 
-def _aggregate(dtype: str, channels: int, side: int, channels_last: bool, backward: bool) -> Variant:
-    tensors = ("acts", "grads", "out") if backward else ("acts", "grads")
-    block_c, block_p = aggregate_blocks(channels, side * side, channels_last)
-    strides = [f"{name}_{axis}" for name in tensors for axis in ("image", "channel", "row", "column")]
-    unit = [f"{name}_{'channel' if channels_last else 'column'}" for name in tensors]
-    arguments = {f"p_{name}": f"*{dtype}" for name in tensors} | {"p_maps": "*fp32"}
-    others = ("scale", "shift", "slope") if backward else ("maxima", "sums")
-    arguments |= {f"p_{name}": "*fp32" for name in others}
-    arguments |= dict.fromkeys((*INTS, *(name for name in strides if name not in unit)), "i32")
-    constants = {"BLOCK_C": block_c, "BLOCK_P": block_p, "FLAT": True, "WIDE": False}
-    constants |= {"ACCUMULATOR": tl.float32} | dict.fromkeys(unit, 1)
-    name = f"aggregate{'_backward' * backward} {dtype} {channels}x{side}x{side}"
+def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+def _aggregate(dtype: str, side: int, channels_last: bool, backward: bool) -> Variant:
+    like = torch.channels_last if channels_last else torch.contiguous_format
+    acts = empty(IMAGES, 64, side, side, dtype=DTYPES[dtype]).contiguous(memory_format=like)
+    scale = empty(64)
     return Variant(
-        name + " channels_last" * channels_last,
-        aggregate_backward_kernel if backward else aggregate_kernel,
-        arguments,
-        constants if backward else constants | {"STATISTICS": True},
-        odd=("blocks",),
+        f"aggregate{'_backward' * backward} {dtype} 64x{side}x{side}{' channels_last' * channels_last}",
+        partial(launch_aggregate_backward, acts, acts, scale, scale, scale)
+        if backward
+        else partial(launch_statistics, acts, acts),
+        fusion=True,
     )
 
 
+def _support(cells: int, side: int, centres: bool = False) -> Variant:
+    return Variant(
+        f"support {cells}x{cells} to {side}x{side}{' centres' * centres}",
+        partial(
+            launch_support, empty(IMAGES, cells, cells), PERCENTS, side, side, CENTRES if centres else None
+        ),
+        fusion=False,
+        loads=0,  # single cells
+        stores=4,
+    )
+
+
+def _region_share(cells: int, side: int, mass: bool) -> Variant:
+    labels = empty(IMAGES, side, side, dtype=torch.uint8)
+    maps = empty(IMAGES, cells, cells, dtype=torch.float16)  # whose cells are read by 2 bytes
+    percents = PERCENTS + [100] * mass
+    return Variant(
+        f"region_share {cells}x{cells} to {side}x{side}{' mass' * mass}",
+        partial(launch_region_share, maps, labels, percents, side, side, None, 19),
+        fusion=False,
+        loads=4,
+    )
+
+
+def _occlude(cells: int, side: int, dtype: str, fills: str) -> Variant:
+    images = empty(IMAGES, 3, side, side, dtype=DTYPES[dtype])
+    instead = empty(2, 1, 3, 1, 1, dtype=DTYPES[dtype])
+    if fills == "pictures":
+        instead = empty(1, IMAGES, 3, side, side, dtype=DTYPES[dtype])
+    return Variant(
+        f"occlude {dtype} {cells}x{cells} to {side}x{side} {fills}",
+        partial(launch_occlude, images, empty(IMAGES, cells, cells), PERCENTS, instead, None),
+        fusion=False,
+        loads=4 * images.element_size(),
+        stores=4 * images.element_size(),
+    )
+
+
+def _pairs(dtype: str, side: int, cut: bool) -> Variant:
+    maps = empty(IMAGES, side, side, dtype=DTYPES[dtype])
+    pairs = empty(1000, 2, dtype=torch.int64)
+    lowest = empty(IMAGES, dtype=torch.int64) if cut else None
+    return Variant(
+        f"pairs {dtype} {side}x{side}{' cut' * cut}",
+        partial(launch_pairs, maps, maps, pairs, lowest, lowest),
+        fusion=True,
+    )
+
+
+def _roots(dtype: str, side: int, cut: bool) -> Variant:
+    maps = empty(IMAGES, side, side, dtype=DTYPES[dtype])
+    return Variant(
+        f"roots {dtype} {side}x{side}{' cut' * cut}",
+        partial(launch_unit_roots, maps, empty(IMAGES, dtype=torch.int64) if cut else None),
+        fusion=True,
+        stores=16,
+    )
+
+
+def _support_keys(side: int) -> Variant:
+    maps = empty(IMAGES, side, side)
+    return Variant(
+        f"support_keys {side}x{side}", partial(launch_support_keys, maps, side * side // 10), fusion=False
+    )
+
+
+BOTH = (False, True)
 VARIANTS = [
-    _aggregate(dtype, 64, side, last, backward)
-    for backward in (False, True)
-    for dtype in ("bf16", "fp32")
-    for side in (56, 112)
-    for last in (False, True)
+    *(
+        _aggregate(dtype, side, last, backward)
+        for backward in BOTH
+        for dtype in DTYPES
+        for side in (56, 112)
+        for last in BOTH
+    ),
+    *(_support(cells, 112) for cells in (7, 56)),
+    *(_support(7, 160, centres) for centres in BOTH),
+    *(_region_share(7, 112, mass) for mass in BOTH),
+    *(_occlude(7, 112, dtype, fills) for dtype in DTYPES for fills in ("colours", "pictures")),
+    *(_pairs(dtype, side, cut) for dtype in DTYPES for side in (56, 112) for cut in BOTH),
+    *(_roots(dtype, side, cut) for dtype in DTYPES for side in (56, 112) for cut in BOTH),
+    *(_support_keys(side) for side in (28, 56, 112, 128)),
 ]
