@@ -94,7 +94,10 @@ def _runs(count: int, tile: int) -> list[slice]:
 @contextmanager
 def _whole_products() -> Iterator[None]:
     """Matrix products of float32 numbers as they are while the block runs, whatever the process allows."""
-    flags: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    flags: tuple[Any, ...] = (
+        torch.backends.cuda.matmul,
+        torch.backends.mkldnn.matmul,  # type: ignore[attr-defined]
+    )
     before = [flag.fp32_precision for flag in flags]
     if all(value in ("none", "ieee") for value in before):
         yield

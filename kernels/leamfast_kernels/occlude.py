@@ -32,7 +32,7 @@ def occlude_reference(
     centres: Sequence[float] | None = None,
 ) -> Tensor:
     """One `torch.where` over the masks of `support_reference`; fills (F, 1 or N, C, 1 or H, 1 or W)."""
-    masks = support_reference(maps, percents, *images.shape[2:], centres)
+    masks = support_reference(maps, percents, images.shape[2], images.shape[3], centres)
     return torch.where(masks[:, :, None, None], _beside(fills, images), images[:, None, None]).contiguous()
 
 
@@ -44,12 +44,12 @@ def _beside(fills: Tensor, images: Tensor) -> Tensor:
 def _occlude_cuda(
     images: Tensor, maps: Tensor, percents: list[float], fills: Tensor, centres: list[float] | None
 ) -> Tensor:
-    if images.shape[2] * images.shape[3] > selection.HELD:
-        return _in_blocks(images, maps, percents, fills, centres)
     from leamfast_kernels.gpu.occlude import launch_occlude
 
+    # One operator after the other: each has its own limits.
+    masks = torch.ops.leamfast.support(maps, percents, images.shape[2], images.shape[3], centres)
     with torch.cuda.device(images.device):
-        return launch_occlude(images, maps, percents, fills, centres)
+        return launch_occlude(images, masks, fills)
 
 
 def _in_blocks(

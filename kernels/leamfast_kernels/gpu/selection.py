@@ -32,6 +32,7 @@ __all__ = [
     "in_slots",
     "in_support",
     "inside_run",
+    "is_finite",
     "layout",
     "of_slot",
     "places",
@@ -78,7 +79,7 @@ def _cell(p_map, row, column, map_row, map_column, inside, WIDE: tl.constexpr):
 
 
 @triton.jit
-def _is_finite(p_map, map_row, map_column, cells_y, cells_x, BLOCK: tl.constexpr, WIDE: tl.constexpr):
+def is_finite(p_map, map_row, map_column, cells_y, cells_x, BLOCK: tl.constexpr, WIDE: tl.constexpr):
     """1 where every cell of a map is finite in float32, else 0."""
     cells = cells_y * cells_x
     finite = tl.full((BLOCK,), 1, dtype=tl.int32)
@@ -135,13 +136,13 @@ def held(p_map, grid, RUN: tl.constexpr, RUNS: tl.constexpr, CENTRES: tl.constex
     All bits are 0 for a map that is not finite. `grid` holds the map's row stride, column stride, rows and
     columns, the pixels and the width of the image, and scale_y, scale_x, offset_y, step_y, offset_x, step_x.
     """
-    usable = _is_finite(p_map, grid[0], grid[1], grid[2], grid[3], RUN, WIDE)
+    usable = is_finite(p_map, grid[0], grid[1], grid[2], grid[3], RUN, WIDE)
     bits = ()
     for run in tl.static_range(RUNS):
         tl.debug_barrier()  # else the cells of many runs are read ahead, and registers spilled
         pixel = run * RUN + tl.arange(0, RUN)
         inside = inside_run(grid[4], run, RUN, RUNS)
-        bits = bits + (bits_of(p_map, grid, usable, pixel, inside, CENTRES, WIDE),)
+        bits = bits + (bits_of(p_map, grid, usable, pixel, inside, CENTRES, WIDE),)  # type: ignore[assignment]
     return bits, usable
 
 

@@ -30,7 +30,7 @@ TOOL = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 
 @dataclass(frozen=True)
 class Variant:
-    """A launch of one kernel with realistic sizes.
+    """A launch of a kernel with realistic sizes.
 
     Attributes:
         name: of the variant.
@@ -38,6 +38,7 @@ class Variant:
         fusion: whether products and sums may be rounded once.
         loads: bytes that a thread must read at a time somewhere.
         stores: bytes that a thread must write at a time somewhere.
+        kernel: name of the kernel, where a launcher launches several.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Variant:
     fusion: bool
     loads: int = 16
     stores: int = 0
+    kernel: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Target:
 
 
 def launched(variant: Variant, capability: int) -> dict[str, Any]:
-    """What Triton is asked to compile by the only launch of a variant."""
+    """What Triton is asked to compile by a variant."""
     found: list[dict[str, Any]] = []
 
     def keep(*, fn: Any, compile: dict[str, Any], **_: object) -> bool:
@@ -81,7 +83,7 @@ def launched(variant: Variant, capability: int) -> dict[str, Any]:
     ):
         knobs.language.default_fp_fusion = not variant.fusion  # a launcher must not rely on it
         variant.launch()
-    (only,) = found
+    (only,) = (launch for launch in found if variant.kernel in ("", launch["function"].__name__))
     return only
 
 

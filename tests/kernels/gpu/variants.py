@@ -50,26 +50,28 @@ def _support(cells: int, side: int, centres: bool = False) -> Variant:
     )
 
 
-def _region_share(cells: int, side: int, mass: bool) -> Variant:
+def _region_share(side: int, mass: bool = False, centres: bool = False) -> Variant:
     labels = empty(IMAGES, side, side, dtype=torch.uint8)
-    maps = empty(IMAGES, cells, cells, dtype=torch.float16)  # whose cells are read by 2 bytes
-    percents = PERCENTS + [100] * mass
+    maps = empty(IMAGES, 7, 7, dtype=torch.float16)  # whose cells are read by 2 bytes
+    place = CENTRES if centres else None
     return Variant(
-        f"region_share {cells}x{cells} to {side}x{side}{' mass' * mass}",
-        partial(launch_region_share, maps, labels, percents, side, side, None, 19),
+        f"{'mass' if mass else 'region'}_share to {side}x{side}{' centres' * centres}",
+        partial(launch_region_share, maps, labels, [*PERCENTS, 100], side, side, place, 19),
         fusion=False,
-        loads=4,
+        loads=0 if mass else 4,  # a thread of the mass has one pixel
+        kernel="mass_share_kernel" if mass else "region_share_kernel",
     )
 
 
-def _occlude(cells: int, side: int, dtype: str, fills: str) -> Variant:
+def _occlude(side: int, dtype: str, fills: str) -> Variant:
     images = empty(IMAGES, 3, side, side, dtype=DTYPES[dtype])
+    masks = empty(IMAGES, len(PERCENTS), side, side, dtype=torch.bool)
     instead = empty(2, 1, 3, 1, 1, dtype=DTYPES[dtype])
     if fills == "pictures":
         instead = empty(1, IMAGES, 3, side, side, dtype=DTYPES[dtype])
     return Variant(
-        f"occlude {dtype} {cells}x{cells} to {side}x{side} {fills}",
-        partial(launch_occlude, images, empty(IMAGES, cells, cells), PERCENTS, instead, None),
+        f"occlude {dtype} {side}x{side} {fills}",
+        partial(launch_occlude, images, masks, instead),
         fusion=False,
         loads=4 * images.element_size(),
         stores=4 * images.element_size(),
@@ -113,11 +115,12 @@ VARIANTS = [
         for side in (56, 112)
         for last in BOTH
     ),
-    *(_support(cells, 112) for cells in (7, 56)),
+    _support(7, 112),
     *(_support(7, 160, centres) for centres in BOTH),
-    *(_region_share(7, 112, mass) for mass in BOTH),
-    *(_occlude(7, 112, dtype, fills) for dtype in DTYPES for fills in ("colours", "pictures")),
-    *(_pairs(dtype, side, cut) for dtype in DTYPES for side in (56, 112) for cut in BOTH),
-    *(_roots(dtype, side, cut) for dtype in DTYPES for side in (56, 112) for cut in BOTH),
-    *(_support_keys(side) for side in (28, 56, 112, 128)),
+    *(_region_share(160, centres=centres) for centres in BOTH),
+    _region_share(160, mass=True, centres=True),
+    *(_occlude(112, dtype, fills) for dtype in DTYPES for fills in ("colours", "pictures")),
+    *(_pairs(dtype, 56, cut) for dtype in DTYPES for cut in BOTH),
+    *(_roots(dtype, 56, cut) for dtype in DTYPES for cut in BOTH),
+    *(_support_keys(side) for side in (56, 128)),
 ]
