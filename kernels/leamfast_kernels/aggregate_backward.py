@@ -45,13 +45,19 @@ def aggregate_backward_reference(
 def _backward_in_blocks(
     acts: Tensor, grads: Tensor, scale: Tensor, shift: Tensor, slope: Tensor
 ) -> tuple[Tensor, Tensor]:
-    maps = torch.empty((len(acts), *acts.shape[2:]), dtype=accumulator(acts.dtype), device=acts.device)
+    dtype = accumulator(acts.dtype)
+    by, offset, leak = (x.to(dtype)[:, None, None] for x in (scale, shift, slope))
+    below = by * leak
+    maps = torch.empty((len(acts), *acts.shape[2:]), dtype=dtype, device=acts.device)
     out = torch.empty_like(acts)
     step = max(1, AGGREGATE_BLOCK // acts[0].numel()) if len(acts) else 1
     for start in range(0, len(acts), step):
         rows = slice(start, start + step)
-        maps[rows], out[rows] = aggregate_backward_reference(acts[rows], grads[rows], scale, shift, slope)
-    return maps, out
+        a = acts[rows].to(dtype)
+        g = torch.where(torch.addcmul(offset, a, by) > 0, by, below).mul_(grads[rows])
+        out[rows] = g
+        torch.sum(g.clamp_min_(0).mul_(a), dim=1, out=maps[rows])
+    return maps.clamp_min_(0), out
 
 
 def _backward_cuda(

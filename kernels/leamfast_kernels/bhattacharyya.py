@@ -55,7 +55,6 @@ def _bhattacharyya_in_blocks(p: Tensor, q: Tensor, pairs: Tensor | None, percent
 def _bhattacharyya_cuda(p: Tensor, q: Tensor, pairs: Tensor | None, percent: float | None) -> Tensor:
     from leamfast_kernels.gpu.bhattacharyya import launch_pairs
 
-    _check_range(p, q, pairs)
     with torch.cuda.device(p.device):
         return launch_pairs(p, q, pairs, lowest_keys(p, percent), lowest_keys(q, percent))
 
@@ -91,7 +90,9 @@ def bhattacharyya(p: Tensor, q: Tensor, pairs: Tensor | None = None, percent: fl
     Args:
         p: maps, shape (N, h, w), float32, float16, bfloat16 or float64, any layout, values at least 0.
         q: maps, shape (M, h, w); dtype and device of `p`. M must be N where there are no `pairs`.
-        pairs: rows of p and of q, shape (K, 2), int64, on the device of `p`; None compares row by row.
+        pairs: rows of p and of q, shape (K, 2), int64, on the device of `p`; None compares row by row. A row
+            that there is not raises on a CPU; on a GPU, where a look at it would make the host wait, its
+            BC is NaN.
         percent: compare supports, the round(percent / 100 * h * w) largest positive pixels of each map (ties
             to the lower index, compared in float32), on which the maps keep their values; None or 100
             compares whole maps.

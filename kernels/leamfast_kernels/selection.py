@@ -9,9 +9,11 @@ a threshold on the key describes. A pixel is positive exactly where its key is a
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -61,22 +63,28 @@ def key_index(keys: Tensor, pixels: int) -> Tensor:
 def largest(keys: Tensor, counts: Sequence[int]) -> Tensor:
     """The max(counts) largest keys of each row, of which the last k are the k largest for each k of `counts`.
 
-    On a CPU by introselect: NumPy's is vectorised, and finds all of several places in one go.
+    On a CPU by introselect, which rearranges `keys` in place: NumPy's is vectorised, and finds all places in
+    one go.
     """
-    most = max(counts)
+    pixels, most = keys.shape[1], max(counts)
     if keys.device.type != "cpu":
         return torch.topk(keys, most, dim=1).values.flip(1)
-    pixels = keys.shape[1]
     places = sorted({pixels - count for count in counts})
+    threads = max(1, min(torch.get_num_threads(), keys.shape[0], keys.numel() // ALONE))
+    own, *others = np.array_split(keys.numpy(), threads)
+    begun = [_pool(threads).submit(part.partition, places, axis=1) for part in others]
+    own.partition(places, axis=1)
+    for part in begun:
+        part.result()
+    return keys[:, pixels - most :]
 
-    def arrange(rows: Tensor) -> Tensor:
-        return torch.from_numpy(np.partition(rows.numpy(), places, axis=1)[:, pixels - most :])
 
-    threads = min(torch.get_num_threads(), keys.numel() // ALONE)
-    if threads < 2:
-        return arrange(keys)
-    with ThreadPoolExecutor(threads) as pool:
-        return torch.cat(list(pool.map(arrange, keys.tensor_split(threads))))
+@lru_cache(maxsize=1)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="leamfast_kernels")
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has no threads but its own
 
 
 def nested(values: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor]:

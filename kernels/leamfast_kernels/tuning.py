@@ -10,7 +10,7 @@ from __future__ import annotations
 AGGREGATE_BLOCK = 1024 * 1024
 
 # Pixels of upsampled maps that `support` and `region_share` treat at a time on a CPU (8 bytes of key each).
-SELECTION_BLOCK = 256 * 1024
+SELECTION_BLOCK = 1024 * 1024
 
 # Pixels of maps whose roots are taken at a time on a CPU: 1 MiB of float32 stay in the caches of two cores.
 ROOTS_BLOCK = 256 * 1024

@@ -121,6 +121,11 @@ def region_share_cases(form: Form) -> Iterator[Case]:
             (
                 leamfast_row(lambda maps, labels: region_share(maps, labels, PERCENTS, form.side), 1e-3),
                 plain_row(lambda maps, labels: plain.region_share(maps, labels, PERCENTS, form.side), TIES),
+                Row(
+                    "one topk and scatter",
+                    lambda maps, labels: plain.region_share_scattered(maps, labels, PERCENTS, form.side),
+                    TIES,
+                ),
                 Row(COMPILED, right, TIES),
             ),
             form.maps * (4 * cells**2 + form.side**2 + 4 * len(PERCENTS) * (CLASSES + 1)),

@@ -13,6 +13,7 @@ __all__ = [
     "occlude",
     "pairs",
     "region_share",
+    "region_share_scattered",
     "roots",
     "support",
 ]
@@ -42,6 +43,16 @@ def support(maps: Tensor, percents: Sequence[float], side: int) -> Tensor:
 
 
 def region_share(
+    maps: Tensor, labels: Tensor, percents: Sequence[float], side: int, classes: int = 19
+) -> tuple[Tensor, Tensor]:
+    """The masks of `support`, and how much of each class is in them."""
+    masks = support(maps, percents, side)
+    sizes = masks.sum(dim=(2, 3))
+    inside = [(masks & (labels == label)[:, None]).sum(dim=(2, 3)) for label in range(classes)]
+    return torch.stack(inside, dim=2) / sizes[:, :, None], sizes.int()
+
+
+def region_share_scattered(
     maps: Tensor, labels: Tensor, percents: Sequence[float], side: int, classes: int = 19
 ) -> tuple[Tensor, Tensor]:
     """One torch.topk at the largest percentage, and a scatter into the classes for each."""

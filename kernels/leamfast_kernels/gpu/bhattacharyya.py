@@ -76,17 +76,23 @@ def _root(values):
 
 @triton.jit
 def pairs_kernel(
-    p_p, p_q, p_pairs, p_lowest_p, p_lowest_q, p_found, pairs, pixels, width, pair_stride, side_stride,
+    p_p, p_q, p_pairs, p_lowest_p, p_lowest_q, p_found,
+    pairs, rows_p, rows_q, pixels, width, pair_stride, side_stride,
     p_map, p_row, p_column, q_map, q_row, q_column,
     ROWS: tl.constexpr, PIXELS: tl.constexpr, FLAT: tl.constexpr, WIDE: tl.constexpr,
     LISTED: tl.constexpr, CUT: tl.constexpr, ACCUMULATOR: tl.constexpr,
 ):  # fmt: skip
-    """BC of ROWS pairs, of the rows that `p_pairs` lists or row by row; cut to supports where CUT."""
+    """BC of ROWS pairs, of the rows that `p_pairs` lists or row by row; cut to supports where CUT.
+
+    NaN where a row is none of the `rows_p` or `rows_q`: nothing is read for it.
+    """
     pair = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    m_pair = pair < pairs
+    m_found = pair < pairs
+    m_pair = m_found
     if LISTED:
-        of_p = tl.load(p_pairs + pair * pair_stride, mask=m_pair, other=0)
-        of_q = tl.load(p_pairs + pair * pair_stride + side_stride, mask=m_pair, other=0)
+        of_p = tl.load(p_pairs + pair * pair_stride, mask=m_found, other=0)
+        of_q = tl.load(p_pairs + pair * pair_stride + side_stride, mask=m_found, other=0)
+        m_pair = m_found & (of_p >= 0) & (of_p < rows_p) & (of_q >= 0) & (of_q < rows_q)
     else:
         of_p = pair
         of_q = pair
@@ -112,9 +118,9 @@ def pairs_kernel(
         mass_q += b_q.to(tl.float64)
         common += _root(b_p).to(tl.float64) * _root(b_q).to(tl.float64)
     mass = tl.sqrt(tl.sum(mass_p, axis=1)) * tl.sqrt(tl.sum(mass_q, axis=1))
-    usable = mass > 0
+    usable = m_pair & (mass > 0)
     found = tl.minimum(tl.sum(common, axis=1) / tl.where(usable, mass, 1.0), 1.0)
-    tl.store(p_found + pair, tl.where(usable, found, float("nan")).to(ACCUMULATOR), mask=m_pair)
+    tl.store(p_found + pair, tl.where(usable, found, float("nan")).to(ACCUMULATOR), mask=m_found)
 
 
 @triton.jit
@@ -197,7 +203,8 @@ def launch_pairs(
         pairs_kernel[(triton.cdiv(count, rows),)](
             p, q, found if pairs is None else pairs,
             found if lowest_p is None else lowest_p, found if lowest_q is None else lowest_q, found,
-            count, p.shape[1] * width, width, *((0, 0) if pairs is None else pairs.stride()), *of_p, *of_q,
+            count, len(p), len(q), p.shape[1] * width, width,
+            *((0, 0) if pairs is None else pairs.stride()), *of_p, *of_q,
             ROWS=rows, PIXELS=pixels, FLAT=_flat(of_p, width) and _flat(of_q, width),
             WIDE=is_wide(p[:, None]) or is_wide(q[:, None]),
             LISTED=pairs is not None, CUT=lowest_p is not None, ACCUMULATOR=_accumulator(p), num_warps=4,

@@ -114,6 +114,18 @@ def test_sums_and_products_neither_overflow_nor_underflow(device):
         close(launch_unit_roots(p, None), unit_roots_reference(p))
 
 
+def test_rows_that_there_are_not(device):
+    from leamfast_kernels.gpu.bhattacharyya import launch_pairs
+
+    p, q = torch.rand(3, 4, 5, device=device), torch.rand(2, 4, 5, device=device)
+    pairs = torch.tensor([[2, 1], [3, 0], [0, 2], [-1, 0], [0, -1], [2**40, 0], [0, 0]], device=device)
+    keys = support_keys_sorted(p, 5), support_keys_sorted(q, 5)
+    for lowest in ((None, None), keys):
+        found = launch_pairs(p, q, pairs, *lowest)
+        assert found.isnan().tolist() == [False, True, True, True, True, True, False]
+        assert torch.equal(found[[0, 6]], launch_pairs(p, q, pairs[[0, 6]], *lowest))
+
+
 def test_no_maps(device):
     from leamfast_kernels.gpu.bhattacharyya import launch_pairs, launch_support_keys, launch_unit_roots
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[3]
 FILES = {
     "test_aggregate_kernels.py": 100,
     "test_bhattacharyya_kernels.py": 100,
-    "test_selection_kernels.py": 40,
+    "test_selection_kernels.py": 30,
 }
 """File -> how many tests it has at least."""
 
