@@ -114,7 +114,7 @@ def test_linked_files_are_there(name):
 def test_other_commands_are_run_by_their_own_tests():
     """`bench SUITE --small` takes minutes: tests/bench/test_SUITE.py runs it."""
     others = [words for block in commands("leamfast") for words in block if words[1] == "bench"]
-    assert others == [["leamfast", "bench", suite, "--small"] for suite in ("truth", "maps")]
+    assert others == [["leamfast", "bench", suite, "--small"] for suite in ("truth", "maps", "kernels")]
     for words in others:
         source = (ROOT / "tests" / "bench" / f"test_{words[2]}.py").read_text(encoding="utf-8")
         assert f'"bench", "{words[2]}", "--small"' in source

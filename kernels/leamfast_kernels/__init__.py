@@ -2,7 +2,7 @@
 
 Every operation is a `torch.library` operator (`torch.ops.leamfast.*`) behind a function that checks its
 arguments, so it runs eagerly and inside `torch.compile(fullgraph=True)` alike. None of them has a gradient.
-Importing this package starts no device and imports torch alone.
+Importing this package starts no device and imports torch and NumPy alone.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ class Statistics(NamedTuple):
 
 def _statistics_of_maps(acts: Tensor, grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     maps = _aggregate(acts, grads)
-    return maps, maps.amax(dim=(1, 2)), maps.sum(dim=(1, 2))
+    return maps, maps.amax(dim=(1, 2)), maps.sum(dim=(1, 2), dtype=torch.float64).to(maps.dtype)
 
 
 def _statistics_cuda(acts: Tensor, grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:

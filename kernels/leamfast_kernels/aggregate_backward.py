@@ -95,8 +95,8 @@ def aggregate_backward(acts: Tensor, grads: Tensor, scale: Tensor, shift: Tensor
         slope: of the PReLU, (C,); zeros for a ReLU.
 
     Returns:
-        Maps (N, h, w) as `aggregate` makes them of A and G; and G, (N, C, h, w), in the dtype and layout of
-        `acts`. Neither carries a gradient.
+        Maps (N, h, w) as `aggregate` makes them of A and G; and G, (N, C, h, w), in the dtype of `acts`
+        and, where that is dense, in its memory format. Neither carries a gradient.
 
     Raises:
         TypeError, ValueError: as `aggregate`; or scale, shift or slope is not (C,) on the device of `acts`.

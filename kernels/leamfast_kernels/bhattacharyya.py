@@ -48,15 +48,15 @@ def _bhattacharyya_in_blocks(p: Tensor, q: Tensor, pairs: Tensor | None, percent
         rows = slice(start, start + step)
         first, second = (rows, rows) if pairs is None else pairs[rows].unbind(dim=1)
         roots = unit_roots(p[first], rows_of(of_p, first))
-        torch.sum(roots.mul_(unit_roots(q[second], rows_of(of_q, second))), dim=1, out=found[rows])
+        roots = roots.mul_(unit_roots(q[second], rows_of(of_q, second)))
+        found[rows] = roots.sum(dim=1, dtype=torch.float64)
     return found.clamp_max_(1)
 
 
 def _bhattacharyya_cuda(p: Tensor, q: Tensor, pairs: Tensor | None, percent: float | None) -> Tensor:
     from leamfast_kernels.gpu.bhattacharyya import launch_pairs
 
-    with torch.cuda.device(p.device):
-        return launch_pairs(p, q, pairs, lowest_keys(p, percent), lowest_keys(q, percent))
+    return launch_pairs(p, q, pairs, lowest_keys(p, percent), lowest_keys(q, percent))
 
 
 def _bhattacharyya_fake(p: Tensor, q: Tensor, pairs: Tensor | None, percent: float | None) -> Tensor:

@@ -117,7 +117,8 @@ def _whole_products() -> Iterator[None]:
         if older != "highest":
             torch.set_float32_matmul_precision(older)
         for flag, value in zip(flags, before, strict=True):
-            flag.fp32_precision = value
+            # A value that comes from the switch above it goes on following that one.
+            flag.fp32_precision = "none" if value == torch.backends.fp32_precision else value
 
 
 _matrix = operator(

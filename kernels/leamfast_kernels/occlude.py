@@ -3,8 +3,8 @@
     X'_{p,f} = fill_f on S_p, X elsewhere,   S_p the support of the map M at p percent of the image area
 
 images X (N, C, H, W), maps M (N, h, w), fills (F, C, H, W) or (F, N, C, H, W) -> X' (N, P, F, C, H, W).
-Upsampling, selection and the occluded images are done for a block of images at a time; on a GPU in one
-kernel, up to 25600 pixels.
+Supports and occluded images are made for a block of images at a time; on a GPU, once the masks of the
+supports are there, in one kernel that reads an image once.
 
 Reference: arXiv 2509.17457, which occludes the most important pixels; Petsiuk et al., RISE, BMVC 2018.
 """
@@ -48,8 +48,7 @@ def _occlude_cuda(
 
     # One operator after the other: each has its own limits.
     masks = torch.ops.leamfast.support(maps, percents, images.shape[2], images.shape[3], centres)
-    with torch.cuda.device(images.device):
-        return launch_occlude(images, masks, fills)
+    return launch_occlude(images, masks, fills)
 
 
 def _in_blocks(

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 __all__ = ["operator"]
 
@@ -21,8 +22,10 @@ def operator(
 ) -> Callable[..., Any]:
     """Register an operator that writes to none of its arguments and has no gradient.
 
+    Results never require one, also of arguments that do; a kernel is launched on the device of its tensors.
+
     Args:
-        schema: `name(Tensor x, ...) -> Tensor`.
+        schema: `name(Tensor x, ...) -> Tensor`, a tensor first.
         anywhere: implementation in plain torch; every device but CUDA uses it, as a CPU does.
         cuda: launches a kernel; None where `anywhere` is used on CUDA too.
         fake: the same arguments -> results without values, for compilers.
@@ -32,9 +35,18 @@ def operator(
     """
     name = schema.partition("(")[0]
     LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
-    LIBRARY.impl(name, anywhere, "CompositeExplicitAutograd")
+    LIBRARY.impl(name, torch.library.fallthrough_kernel, "Autograd")
+    LIBRARY.impl(name, torch.no_grad()(anywhere), "CompositeExplicitAutograd")
     if cuda is not None:
-        LIBRARY.impl(name, cuda, "CUDA")
+        LIBRARY.impl(name, _on_its_device(cuda), "CUDA")
     torch.library.register_fake(f"leamfast::{name}", fake, lib=LIBRARY)
     registered: Callable[..., Any] = getattr(torch.ops.leamfast, name).default
     return registered
+
+
+def _on_its_device(launch: Callable[..., Any]) -> Callable[..., Any]:
+    def run(tensor: Tensor, *others: Any) -> Any:
+        with torch.no_grad(), torch.cuda.device(tensor.device):
+            return launch(tensor, *others)
+
+    return run

@@ -1,4 +1,4 @@
-"""The largest pixels of an upsampled map, chosen in torch; for `support`, `region_share` and `occlude`.
+"""The largest pixels of an upsampled map, without a kernel; for `support`, `region_share` and `occlude`.
 
 Every pixel gets an int64 key: the bits of its float32 value above, H * W - 1 - (flat index) below. Floats
 above zero order as their bits do, so keys order pixels by value and, among equal values, by lower index
@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from leamfast_kernels.tuning import ALONE
+
 POSITIVE = 1 << 32
 NOTHING = torch.iinfo(torch.int64).max
-ALONE = 1 << 17  # keys that one thread on a CPU goes through before a second is worth starting
 HELD = 160 * 160  # pixels of an upsampled map that a program on a GPU holds in registers
 
 
@@ -69,10 +70,11 @@ def largest(keys: Tensor, counts: Sequence[int]) -> Tensor:
     pixels, most = keys.shape[1], max(counts)
     if keys.device.type != "cpu":
         return torch.topk(keys, most, dim=1).values.flip(1)
-    places = sorted({pixels - count for count in counts})
+    # With the place of the maximum besides, NumPy's takes half the time that it takes for a single place.
+    places = sorted({pixels - count for count in counts} | {pixels - 1})
     threads = max(1, min(torch.get_num_threads(), keys.shape[0], keys.numel() // ALONE))
     own, *others = np.array_split(keys.numpy(), threads)
-    begun = [_pool(threads).submit(part.partition, places, axis=1) for part in others]
+    begun = [_pool(torch.get_num_threads()).submit(part.partition, places, axis=1) for part in others]
     own.partition(places, axis=1)
     for part in begun:
         part.result()

@@ -3,7 +3,7 @@
     S_p = the round(p / 100 * H * W) largest pixels of U(M) among those with U(M) > 0, ties to the lower index
 
 maps M (N, h, w) -> S (N, P, H, W). Upsampling, selection and the mask are done for a block of maps at a
-time; on a GPU in one kernel, up to 25600 pixels.
+time; on a GPU, up to 25600 pixels, in one kernel for eight percents.
 
 Reference: arXiv 2509.17457, which compares and occludes maps on their largest pixels.
 """
@@ -66,8 +66,7 @@ def _support_cuda(
         return select(maps, percents, height, width, centres)
     from leamfast_kernels.gpu.support import launch_support
 
-    with torch.cuda.device(maps.device):
-        return launch_support(maps, percents, height, width, centres)
+    return launch_support(maps, percents, height, width, centres)
 
 
 def _support_fake(

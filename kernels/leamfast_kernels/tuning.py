@@ -1,6 +1,6 @@
-"""Every constant that is tuned by measurement.
+"""Constants that are tuned by measurement, but for the tiles that kernels on a GPU name beside themselves.
 
-None changes a value that an operation returns, beyond the last bits of `bhattacharyya_matrix`.
+None changes more of a value that an operation returns than the last bits of a sum.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ AGGREGATE_BLOCK = 1024 * 1024
 
 # Pixels of upsampled maps that `support` and `region_share` treat at a time on a CPU (8 bytes of key each).
 SELECTION_BLOCK = 1024 * 1024
+
+# Keys of pixels that one thread on a CPU goes through before a second is worth starting.
+ALONE = 128 * 1024
 
 # Pixels of maps whose roots are taken at a time on a CPU: 1 MiB of float32 stay in the caches of two cores.
 ROOTS_BLOCK = 256 * 1024

@@ -22,13 +22,14 @@ from leamfast_kernels.tuning import ROOTS_BLOCK
 def shares_reference(maps: Tensor, percent: float | None) -> Tensor:
     """Maps (N, h, w) cut to their supports and divided by their sums, in float64.
 
-    NaN for a map that holds a NaN, an infinity or a negative value, or whose sum is zero.
+    NaN for a map that holds a NaN, an infinity or a negative value, or whose sum is zero or no float64.
     """
     usable = (torch.isfinite(maps) & (maps >= 0)).flatten(1).all(dim=1)
     values = maps.double()
     if percent is not None:
         values = values * support_reference(maps, [percent], maps.shape[1], maps.shape[2])[:, 0]
-    return (values / values.sum(dim=(1, 2), keepdim=True)).masked_fill(~usable[:, None, None], torch.nan)
+    sums = values.sum(dim=(1, 2), keepdim=True)
+    return (values / sums).masked_fill(~usable[:, None, None] | sums.isinf(), torch.nan)
 
 
 def support_keys_sorted(maps: Tensor, count: int) -> Tensor:
@@ -52,8 +53,7 @@ def _support_keys_cuda(maps: Tensor, count: int) -> Tensor:
 
     if maps.shape[1] * maps.shape[2] > LARGEST:
         return support_keys_sorted(maps, count)
-    with torch.cuda.device(maps.device):
-        return launch_support_keys(maps, count)
+    return launch_support_keys(maps, count)
 
 
 def _support_keys_fake(maps: Tensor, count: int) -> Tensor:
@@ -106,8 +106,7 @@ def _unit_roots_in_blocks(maps: Tensor, lowest: Tensor | None) -> Tensor:
 def _unit_roots_cuda(maps: Tensor, lowest: Tensor | None) -> Tensor:
     from leamfast_kernels.gpu.bhattacharyya import launch_unit_roots
 
-    with torch.cuda.device(maps.device):
-        return launch_unit_roots(maps, lowest)
+    return launch_unit_roots(maps, lowest)
 
 
 def _unit_roots_fake(maps: Tensor, lowest: Tensor | None) -> Tensor:

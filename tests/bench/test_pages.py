@@ -42,6 +42,7 @@ def test_a_table_that_there_is_not():
         ("docs/truth.md", "bench/results/truth.json"),
         ("docs/backends.md", "bench/results/maps.json"),
         ("README.md", "bench/results/maps.json"),
+        ("kernels/README.md", "bench/results/kernels.json"),
     ],
 )
 def test_pages_say_what_their_results_say(page, results):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from leamfast_kernels import region_share, region_share_reference, support, upsample
+from leamfast_kernels import region_share, region_share_reference, selection, support, upsample
+from leamfast_kernels.region_share import _region_share_cuda
 from leamfast_kernels.tuning import SELECTION_BLOCK
 
 PERCENTS = [1, 2, 5, 10, 20, 100]
@@ -207,6 +210,24 @@ def test_compiles_into_one_graph(backend) -> None:
         compiled(maps, labels), region_share(maps * 2, labels, PERCENTS, 24), strict=True
     ):
         assert torch.equal(got, expected)
+
+
+# Maps of more pixels than a kernel holds
+
+
+@pytest.mark.parametrize("classes", [19, 255, 256])
+def test_on_a_gpu_large_maps_go_without_a_kernel(classes) -> None:
+    side = 1 + math.isqrt(selection.HELD)
+    maps, labels = some_maps(3, 7, 7) + 0.1, some_labels(3, side, side, classes=classes)
+    found = _region_share_cuda(maps, labels, [5.0, 100.0], side, side, None, classes)
+    wanted = region_share(maps, labels, [5, 100], side, classes=classes)
+    assert all(torch.equal(*both) for both in zip(found, wanted, strict=True))
+    if classes < 256:  # no label of a byte is then foreign
+        labels[1, 3, 4] = classes
+        shares, sizes = _region_share_cuda(maps, labels, [5.0, 100.0], side, side, None, classes)
+        assert shares[1].isnan().all()
+        assert torch.equal(shares[[0, 2]], wanted[0][[0, 2]])
+        assert torch.equal(sizes, wanted[1])
 
 
 # Bad input

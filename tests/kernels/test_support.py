@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import os
+import signal
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from leamfast_kernels import support, support_reference, upsample
+from leamfast_kernels import selection, support, support_reference, upsample
+from leamfast_kernels.support import _support_cuda
 from leamfast_kernels.tuning import SELECTION_BLOCK
 
 PERCENTS = [1, 2, 5, 10, 20, 100]
@@ -100,6 +105,37 @@ def test_equals_the_reference_over_several_blocks(poisoned) -> None:
 
 def test_an_empty_batch() -> None:
     assert support(torch.ones(0, 3, 4), PERCENTS, (5, 6)).shape == (0, 6, 5, 6)
+
+
+def test_on_a_gpu_large_maps_go_without_a_kernel() -> None:
+    side = 1 + math.isqrt(selection.HELD)
+    maps = some_maps(2, 7, 7)
+    assert torch.equal(_support_cuda(maps, [5.0, 100.0], side, side, None), support(maps, [5, 100], side))
+
+
+@pytest.mark.parametrize("threads", [1, 2], indirect=True)
+def test_keys_are_shared_among_threads(threads, monkeypatch) -> None:
+    monkeypatch.setattr(selection, "ALONE", 1)
+    selection._pool.cache_clear()
+    keys = torch.randint(2**60, (5, 33))
+    wanted = keys.sort(dim=1).values[:, -9:]
+    found = selection.largest(keys, [2, 9])
+    assert selection._pool.cache_info().currsize == threads - 1
+    assert torch.equal(found.sort(dim=1).values, wanted)
+    assert torch.equal(found[:, -2:].sort(dim=1).values, wanted[:, -2:])
+
+
+def test_a_child_process_has_threads_of_its_own(monkeypatch) -> None:
+    monkeypatch.setattr(selection, "ALONE", 1)
+    keys = torch.randint(2**60, (6, 40))
+    selection.largest(keys.clone(), [3])  # starts threads, which a child does not have
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        os._exit(
+            0 if torch.equal(selection.largest(keys, [3]).sort(1).values, keys.sort(1).values[:, -3:]) else 1
+        )
+    assert os.waitpid(child, 0)[1] == 0
 
 
 # Laws

@@ -59,5 +59,8 @@ def test_torchscript_calls_every_operator(stored, tmp_path) -> None:
             module = torch.jit.load(str(tmp_path / "operators.pt"))
     acts, grads = torch.randn(2, 5, 4, 6, 7).abs() + 0.1
     labels = torch.randint(19, (5, 9, 8), dtype=torch.uint8)
-    for found, wanted in zip(module(acts, grads, labels), wanted_of(acts, grads, labels), strict=True):
-        assert torch.equal(found, wanted)
+    wanted = wanted_of(acts, grads, labels)
+    for needed in (False, True):  # as activations have it
+        for found, expected in zip(module(acts.requires_grad_(needed), grads, labels), wanted, strict=True):
+            assert torch.equal(found, expected)
+            assert not found.requires_grad

@@ -1,9 +1,8 @@
 """`aggregate` on a GPU: reads A and G once and writes the map once.
 
 A program computes a run of pixels of one image. It goes over the channels in tiles of BLOCK_C x BLOCK_P and
-adds up in float32 (float64 for float64), so that the value of a pixel depends neither on the batch nor on the
-grid.
-Bound by memory: 2 C + 2 (or 4) bytes a pixel, one product and one sum for each pair of loads.
+adds up in float32 (float64 for float64), so that the value of a pixel does not depend on the batch.
+Bound by memory: 2 values a pixel and channel, one product and one sum for each pair of loads.
 """
 
 from __future__ import annotations
@@ -52,16 +51,17 @@ def aggregate_kernel(
     """
     program = tl.program_id(0).to(tl.int64)
     image = program // blocks
-    run = (program % blocks).to(tl.int32)
+    run = program % blocks
+    if not WIDE:
+        run = run.to(tl.int32)
     pixel = run * BLOCK_P + tl.arange(0, BLOCK_P)
     m_pixel = pixel < pixels
-    place = pixel.to(tl.int64) if WIDE else pixel
     if FLAT:
-        acts_place = place * acts_column
-        grads_place = place * grads_column
+        acts_place = pixel * acts_column
+        grads_place = pixel * grads_column
     else:
-        acts_place = (place // width) * acts_row + (place % width) * acts_column
-        grads_place = (place // width) * grads_row + (place % width) * grads_column
+        acts_place = (pixel // width) * acts_row + (pixel % width) * acts_column
+        grads_place = (pixel // width) * grads_row + (pixel % width) * grads_column
     p_acts += image * acts_image
     p_grads += image * grads_image
     b_map = tl.zeros((BLOCK_P,), dtype=ACCUMULATOR)
@@ -111,7 +111,7 @@ def _launch(acts: Tensor, grads: Tensor, statistics: bool) -> tuple[Tensor, Tens
             acts, grads, maps, maxima, sums, channels, pixels, width, blocks, *of_acts, *of_grads,
             BLOCK_C=block_c, BLOCK_P=block_p,
             FLAT=is_flat(of_acts, width) and is_flat(of_grads, width),
-            WIDE=is_wide(acts) or is_wide(grads),
+            WIDE=is_wide(acts) or is_wide(grads) or pixels >= 2**31,
             STATISTICS=statistics,
             ACCUMULATOR=tl.float64 if double else tl.float32,
             num_warps=4, enable_fp_fusion=True,

@@ -51,18 +51,19 @@ def aggregate_backward_kernel(
     """One run of BLOCK_P pixels of one image; FLAT and WIDE as in `aggregate_kernel`."""
     program = tl.program_id(0).to(tl.int64)
     image = program // blocks
-    run = (program % blocks).to(tl.int32)
+    run = program % blocks
+    if not WIDE:
+        run = run.to(tl.int32)
     pixel = run * BLOCK_P + tl.arange(0, BLOCK_P)
     m_pixel = pixel < pixels
-    place = pixel.to(tl.int64) if WIDE else pixel
     if FLAT:
-        acts_place = place * acts_column
-        grads_place = place * grads_column
-        out_place = place * out_column
+        acts_place = pixel * acts_column
+        grads_place = pixel * grads_column
+        out_place = pixel * out_column
     else:
-        acts_place = (place // width) * acts_row + (place % width) * acts_column
-        grads_place = (place // width) * grads_row + (place % width) * grads_column
-        out_place = (place // width) * out_row + (place % width) * out_column
+        acts_place = (pixel // width) * acts_row + (pixel % width) * acts_column
+        grads_place = (pixel // width) * grads_row + (pixel % width) * grads_column
+        out_place = (pixel // width) * out_row + (pixel % width) * out_column
     p_acts += image * acts_image
     p_grads += image * grads_image
     p_out += image * out_image
@@ -109,7 +110,7 @@ def launch_aggregate_backward(
             channels, height * width, width, blocks, *of_acts, *of_grads, *of_out,
             BLOCK_C=block_c, BLOCK_P=block_p,
             FLAT=all(is_flat(strides, width) for strides in (of_acts, of_grads, of_out)),
-            WIDE=is_wide(acts) or is_wide(grads) or is_wide(out),
+            WIDE=is_wide(acts) or is_wide(grads) or is_wide(out) or height * width >= 2**31,
             ACCUMULATOR=tl.float64 if double else tl.float32,
             num_warps=4, enable_fp_fusion=True,
         )  # fmt: skip

@@ -118,7 +118,7 @@ def pairs_kernel(
         mass_q += b_q.to(tl.float64)
         common += _root(b_p).to(tl.float64) * _root(b_q).to(tl.float64)
     mass = tl.sqrt(tl.sum(mass_p, axis=1)) * tl.sqrt(tl.sum(mass_q, axis=1))
-    usable = m_pair & (mass > 0)
+    usable = m_pair & (mass > 0) & (mass < float("inf"))
     found = tl.minimum(tl.sum(common, axis=1) / tl.where(usable, mass, 1.0), 1.0)
     tl.store(p_found + pair, tl.where(usable, found, float("nan")).to(ACCUMULATOR), mask=m_found)
 
@@ -143,7 +143,7 @@ def roots_kernel(
         )  # fmt: skip
         mass += b_maps.to(tl.float64)
     sums = tl.sum(mass, axis=1)
-    usable = sums > 0
+    usable = (sums > 0) & (sums < float("inf"))
     scale = tl.where(usable, 1.0 / tl.sqrt(tl.where(usable, sums, 1.0)), float("nan")).to(ACCUMULATOR)
     for start in range(0, pixels, PIXELS):
         b_maps = _values(

@@ -56,6 +56,8 @@ def occlude_kernel(
     program = tl.program_id(0)
     image = (program // runs).to(tl.int64)
     start = (program % runs) * RUN
+    if WIDE_IMAGES:
+        start = (program % runs).to(tl.int64) * RUN
     pixel = start + tl.arange(0, RUN)
     inside = pixel < pixels
     place = places(start, width, images_row, images_column, RUN, FLAT_IMAGES, WIDE_IMAGES)

@@ -20,15 +20,11 @@ from torch import Tensor
 from leamfast_kernels.selection import pixel_count
 
 __all__ = [
-    "Group",
     "bits_of",
-    "count_from",
-    "cutoff",
     "cutoffs",
     "groups",
     "held",
     "held_runs",
-    "highest_of",
     "in_slots",
     "in_support",
     "inside_run",
@@ -290,10 +286,9 @@ def held_runs(pixels: int) -> tuple[int, int, int]:
 
 
 def layout(row: int, column: int, height: int, width: int) -> tuple[bool, bool]:
-    """Whether the pixels of an image lie in order, and whether their offsets need 64 bits."""
-    return (row == width or height == 1) and (column == 1 or width == 1), (
-        (height - 1) * row + (width - 1) * column >= 2**31
-    )
+    """Whether the pixels of an image lie in order, and whether they or their offsets need 64 bits."""
+    flat = (row == width or height == 1) and (column == 1 or width == 1)
+    return flat, max((height - 1) * row + (width - 1) * column, height * width) >= 2**31
 
 
 def plane(maps: Tensor, height: int, width: int, centres: Sequence[float] | None) -> dict[str, Any]:

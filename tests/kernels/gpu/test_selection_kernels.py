@@ -208,6 +208,24 @@ def test_an_image_of_several_runs(device) -> None:
     assert torch.equal(found, torch.where(masks, fills.transpose(0, 1)[:, None], images[:, None, None]))
 
 
+@pytest.mark.parametrize(
+    ("row", "column", "height", "width", "expected"),
+    [
+        (9, 1, 8, 9, (True, False)),
+        (9, 2, 8, 9, (False, False)),
+        (0, 0, 8, 9, (False, False)),
+        (7, 5, 1, 1, (True, False)),
+        (2**28, 1, 8, 9, (False, False)),
+        (2**28, 1, 9, 9, (False, True)),
+        (0, 0, 2**16, 2**15, (False, True)),
+    ],
+)
+def test_what_needs_64_bits(row, column, height, width, expected) -> None:
+    from leamfast_kernels.gpu.selection import layout
+
+    assert layout(row, column, height, width) == expected
+
+
 @pytest.mark.parametrize("name", ["region_share", "occlude"])
 def test_offsets_of_64_bits(name, device, monkeypatch) -> None:
     from leamfast_kernels.gpu import occlude, region_share, selection

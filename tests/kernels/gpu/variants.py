@@ -50,13 +50,14 @@ def _support(cells: int, side: int, centres: bool = False) -> Variant:
     )
 
 
-def _region_share(side: int, mass: bool = False, centres: bool = False) -> Variant:
+def _region_share(side: int, mass: bool = False, centres: bool = False, classes: int = 19) -> Variant:
     labels = empty(IMAGES, side, side, dtype=torch.uint8)
     maps = empty(IMAGES, 7, 7, dtype=torch.float16)  # whose cells are read by 2 bytes
     place = CENTRES if centres else None
+    percents = [*PERCENTS, 100] if classes < 256 else [*PERCENTS, 30, 40, 100]
     return Variant(
-        f"{'mass' if mass else 'region'}_share to {side}x{side}{' centres' * centres}",
-        partial(launch_region_share, maps, labels, [*PERCENTS, 100], side, side, place, 19),
+        f"{'mass' if mass else 'region'}_share of {classes} to {side}x{side}{' centres' * centres}",
+        partial(launch_region_share, maps, labels, percents, side, side, place, classes),
         fusion=False,
         loads=0 if mass else 4,  # a thread of the mass has one pixel
         kernel="mass_share_kernel" if mass else "region_share_kernel",
@@ -119,6 +120,7 @@ VARIANTS = [
     *(_support(7, 160, centres) for centres in BOTH),
     *(_region_share(160, centres=centres) for centres in BOTH),
     _region_share(160, mass=True, centres=True),
+    _region_share(160, centres=True, classes=256),
     *(_occlude(112, dtype, fills) for dtype in DTYPES for fills in ("colours", "pictures")),
     *(_pairs(dtype, 56, cut) for dtype in DTYPES for cut in BOTH),
     *(_roots(dtype, 56, cut) for dtype in DTYPES for cut in BOTH),
