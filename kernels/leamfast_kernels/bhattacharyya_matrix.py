@@ -99,6 +99,7 @@ def _whole_products() -> Iterator[None]:
         torch.backends.mkldnn.matmul,  # type: ignore[attr-defined]
     )
     before = [flag.fp32_precision for flag in flags]
+    above = torch.backends.fp32_precision  # type: ignore[attr-defined]
     if all(value in ("none", "ieee") for value in before):
         yield
         return
@@ -118,7 +119,7 @@ def _whole_products() -> Iterator[None]:
             torch.set_float32_matmul_precision(older)
         for flag, value in zip(flags, before, strict=True):
             # A value that comes from the switch above it goes on following that one.
-            flag.fp32_precision = "none" if value == torch.backends.fp32_precision else value
+            flag.fp32_precision = "none" if value == above else value
 
 
 _matrix = operator(
