@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from leamfast.datasets.entry import Rect, Spans
 from leamfast.faces.regions import REGIONS
 
 __all__ = ["IMAGE_SUFFIXES", "DecodeError", "DecodedImage", "decode_image", "decode_label", "read_image"]
@@ -77,14 +78,28 @@ class DecodedImage:
     sha1: str
 
 
-def read_image(path: Path) -> DecodedImage:
+def read_image(path: Path, spans: Spans = (), rect: Rect | None = None) -> DecodedImage:
     """Read a file once: its picture and the SHA-1 of its bytes.
 
+    Args:
+        path: the file.
+        spans: where in the file the image lies; () is the whole file.
+        rect: the part of the picture that is taken; None takes all of it.
+
     Raises:
-        DecodeError: as `decode_image`.
+        DecodeError: as `decode_image`; or a span reaches beyond the file, or the rect beyond the picture.
     """
-    data = _read_bytes(path)
-    return DecodedImage(decode_image(data), hashlib.sha1(data, usedforsecurity=False).hexdigest())
+    data = _read_spans(path, spans) if spans else _read_bytes(path)
+    pixels = decode_image(data)
+    if rect is not None:
+        left, top, right, bottom = rect
+        height, width = pixels.shape[:2]
+        if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+            raise DecodeError(
+                f"rect {left} {top} {right} {bottom} is not within the {width}x{height} picture"
+            )
+        pixels = np.ascontiguousarray(pixels[top:bottom, left:right])
+    return DecodedImage(pixels, hashlib.sha1(data, usedforsecurity=False).hexdigest())
 
 
 def decode_image(source: Path | bytes) -> Pixels:
@@ -134,15 +149,37 @@ def decode_label(source: Path | bytes) -> Pixels:
 
 def _read_bytes(path: Path) -> bytes:
     """Bytes of a regular file; never waits on a pipe or a device."""
+    with _readable(path) as size:
+        if size > MAX_FILE_BYTES:
+            raise DecodeError(f"file is larger than {MAX_FILE_BYTES >> 20} MiB")
+        return path.read_bytes()
+
+
+def _read_spans(path: Path, spans: Spans) -> bytes:
+    """Bytes of some spans of a regular file, joined."""
+    with _readable(path) as size:
+        if any(offset < 0 or length < 0 or offset + length > size for offset, length in spans):
+            raise DecodeError("the image lies beyond the end of its file, which is cut off")
+        if sum(length for _, length in spans) > MAX_FILE_BYTES:
+            raise DecodeError(f"image is larger than {MAX_FILE_BYTES >> 20} MiB")
+        parts = []
+        with path.open("rb") as stream:
+            for offset, length in spans:
+                stream.seek(offset)
+                parts.append(stream.read(length))
+        return b"".join(parts)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[int]:
+    """The size of a regular file; whatever the system raises inside becomes a `DecodeError`."""
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
             raise DecodeError("is a folder, not a file")
         if not stat.S_ISREG(status.st_mode):
             raise DecodeError("is not a regular file")
-        if status.st_size > MAX_FILE_BYTES:
-            raise DecodeError(f"file is larger than {MAX_FILE_BYTES >> 20} MiB")
-        return path.read_bytes()
+        yield status.st_size
     except DecodeError:
         raise
     except FileNotFoundError as exc:

@@ -12,16 +12,17 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from leamfast.datasets.decoding import IMAGE_SUFFIXES
+from leamfast.datasets.entry import Entry
 from leamfast.errors import RequestError
 
-__all__ = ["Entry", "Manifest", "read_manifest"]
+__all__ = ["Manifest", "grouped", "read_manifest"]
 
 REQUIRED = ("path", "identity")
 LABEL = "label"
@@ -29,23 +30,6 @@ COLUMN_NAME = re.compile(r"[^\W\d][\w .-]*")
 # Metadata columns become arrays in the result file, beside those that it has of its own.
 RESERVED_COLUMNS = frozenset({"sha1", "position", "row", "person", "region", "threshold"})
 MANIFEST_FILES = ("manifest.csv", "manifest.parquet")
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One image of a manifest.
-
-    Attributes:
-        path: the image, POSIX, relative to the manifest's root (or absolute, where it was written so).
-        identity: the person's name.
-        label: the region mask that belongs to the image, as `path`, or None.
-        metadata: the further columns, by name.
-    """
-
-    path: str
-    identity: str
-    label: str | None
-    metadata: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -57,12 +41,14 @@ class Manifest:
         entries: the images, in manifest order.
         columns: names of the metadata columns, in the order of the file.
         ignored: files of an image folder that were passed over, having no image suffix.
+        left_out: what the data set lists and is not among the entries: reason -> number.
     """
 
     root: Path
     entries: tuple[Entry, ...]
     columns: tuple[str, ...] = ()
     ignored: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
 
     @cached_property
     def identities(self) -> tuple[str, ...]:
@@ -81,7 +67,9 @@ class Manifest:
         """Hash of all entries in order, 64 hexadecimal digits; it does not depend on where the root lies."""
         digest = hashlib.sha256()
         for entry in self.entries:
-            fields = [entry.path, entry.identity, entry.label, sorted(entry.metadata.items())]
+            fields: list[Any] = [entry.name, entry.identity, entry.label, sorted(entry.metadata.items())]
+            if entry.spans:
+                fields.append(entry.spans)
             digest.update(json.dumps(fields).encode() + b"\n")
         return digest.hexdigest()
 
@@ -148,7 +136,7 @@ def _read_folder(folder: Path) -> Manifest:
             f"DATA must name each identity once, got {folder} with images of its own, which take the name "
             f"{own_name!r}, beside a folder of that name: rename one of the two"
         )
-    return Manifest(folder, _grouped(entries), ignored=ignored)
+    return Manifest(folder, grouped(entries), ignored=ignored)
 
 
 def _files_below(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
@@ -253,7 +241,7 @@ def _from_rows(file: Path, rows: Rows) -> Manifest:
         entries.append(Entry(cells["path"], cells["identity"], cells.get(LABEL) or None, metadata))
     if not entries:
         raise RequestError(f"manifest must list images, got {file} with none: add a row per image")
-    return Manifest(root, _grouped(entries), columns)
+    return Manifest(root, grouped(entries), columns)
 
 
 def _metadata_columns(file: Path, where: str, names: Sequence[str]) -> tuple[str, ...]:
@@ -279,7 +267,7 @@ def _metadata_columns(file: Path, where: str, names: Sequence[str]) -> tuple[str
     return tuple(name for name in names if name not in (*REQUIRED, LABEL))
 
 
-def _grouped(entries: Sequence[Entry]) -> tuple[Entry, ...]:
+def grouped(entries: Sequence[Entry]) -> tuple[Entry, ...]:
     """The entries of each identity together, identities by first appearance, otherwise in given order."""
     groups: dict[str, list[Entry]] = {}
     for entry in entries:

@@ -229,7 +229,7 @@ class BatchFunction:
 def _image_arrays(crops: Crops, columns: Sequence[str]) -> dict[str, Array]:
     rows = crops.rows
     arrays = {
-        "image/path": _text([row.entry.path for row in rows], "row"),
+        "image/path": _text([row.entry.name for row in rows], "row"),
         "image/sha1": _text([row.sha1 for row in rows], "row"),
         "image/position": Array(np.array([row.position for row in rows], np.int64), ("row",)),
         "image/identity": Array(np.array([row.identity for row in rows], np.int64), ("row",), "person"),

@@ -207,7 +207,7 @@ def _compute(
         )
     parts = [folder.part(number) for number in sorted(finished | set(report.done))]
     failed = [
-        (entry.path, entry.identity, "compute", report.failed[shard.number])
+        (entry.name, entry.identity, "compute", report.failed[shard.number])
         for shard in plan
         if shard.number in report.failed
         for identity in shard.identities

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from leamfast.datasets.decoding import DecodedImage, DecodeError, decode_label, read_image
-from leamfast.datasets.manifest import Entry
+from leamfast.datasets.entry import Entry
 from leamfast.engine.plan import Shard
 from leamfast.faces.alignment import (
     FaceError,
@@ -66,7 +66,7 @@ class Crops:
 
     def fail(self, entry: Entry, stage: str, reason: str) -> None:
         """Note why an image is not used, or not for everything."""
-        self.failures.append(Failure(entry.path, entry.identity, stage, reason))
+        self.failures.append(Failure(entry.name, entry.identity, stage, reason))
 
 
 def make_crops(
@@ -104,7 +104,7 @@ def make_crops(
                 if picture in seen:
                     crops.fail(entry, "duplicate", f"same picture as {seen[picture]}")
                 else:
-                    seen[picture] = entry.path
+                    seen[picture] = entry.name
                     row = Row(entry, identity.first + offset, number, decoded.sha1)
                     _add(crops, row, decoded.pixels, root, detector, labels)
     return crops
@@ -125,7 +125,7 @@ def _decoded(
 
 def _read(root: Path, entry: Entry) -> DecodedImage | DecodeError:
     try:
-        return read_image(root / entry.path)
+        return read_image(root / entry.path, entry.spans, entry.rect)
     except DecodeError as error:
         return error
 

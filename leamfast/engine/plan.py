@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from leamfast.datasets.manifest import Entry, Manifest
+from leamfast.datasets.entry import Entry
+from leamfast.datasets.manifest import Manifest
 
 __all__ = ["Identity", "Shard", "plan_shards"]
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from leamfast.datasets.manifest import Entry, Manifest, read_manifest
+from leamfast.datasets.entry import Entry
+from leamfast.datasets.manifest import Manifest, read_manifest
 from leamfast.errors import RequestError
 
 
