@@ -8,6 +8,7 @@ import typer
 
 from leamfast.cli.output import INTERRUPTED, note, print_json
 from leamfast.cli.preprocessing import given_preprocessing
+from leamfast.datasets.formats import AUTO, FORMATS
 from leamfast.engine.batch_run import BatchReport, BatchRequest, run_batch
 from leamfast.errors import RequestError
 from leamfast.leam.presets import preset as named_preset
@@ -20,7 +21,10 @@ def batch(
     context: typer.Context,
     data: Annotated[
         Path | None,
-        typer.Argument(help="Folder of identity folders, or a manifest (CSV, Parquet).", metavar="DATA"),
+        typer.Argument(
+            help="Folder of identity folders, manifest (CSV, Parquet), or a data set in another format.",
+            metavar="DATA",
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Result folder; made where it does not exist.")] = None,
     model: Annotated[
@@ -30,6 +34,14 @@ def batch(
             "alias:=SPEC. Repeat for more models."
         ),
     ] = None,
+    format: Annotated[str, typer.Option(help=f"{', '.join(FORMATS)}, or auto: by what DATA is.")] = AUTO,
+    limit_identities: Annotated[
+        int | None, typer.Option(help="At most so many identities, drawn with --seed.", show_default="all")
+    ] = None,
+    images_per_identity: Annotated[
+        int | None, typer.Option(help="At most so many images of each, drawn likewise.", show_default="all")
+    ] = None,
+    min_images: Annotated[int, typer.Option(help="Leave out identities with fewer images.")] = 1,
     layers: Annotated[
         list[str] | None,
         typer.Option(

@@ -9,6 +9,7 @@ from leamfast.cli.batch import batch
 from leamfast.cli.bench import bench
 from leamfast.cli.compile import compile_
 from leamfast.cli.demo import demo
+from leamfast.cli.ingest import ingest
 from leamfast.cli.inspect import info, layers, models
 from leamfast.cli.output import INTERRUPTED, note
 from leamfast.cli.results import analyze, verify
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, synth, batch, analyze, verify, models, layers, info, bench):
+for command in (demo, synth, ingest, batch, analyze, verify, models, layers, info, bench):
     app.command()(command)
 app.command("compile")(compile_)
 

@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from leamfast.datasets.manifest import Manifest, read_manifest
+from leamfast.datasets.formats import AUTO, read_manifest
+from leamfast.datasets.limits import limited
+from leamfast.datasets.manifest import Manifest
 from leamfast.engine.batch import BatchFunction, BatchSettings, ModelSettings
 from leamfast.engine.crops import ALIGNMENTS
 from leamfast.engine.frozen import freeze
@@ -47,6 +49,10 @@ class BatchRequest:
     data: Path
     out: Path
     model: tuple[str, ...]
+    format: str = AUTO
+    limit_identities: int | None = None
+    images_per_identity: int | None = None
+    min_images: int = 1
     layers: tuple[str, ...] = ("auto",)
     align: str = "arcface"
     detector: str | None = None
@@ -128,9 +134,17 @@ def run_batch(request: BatchRequest, note: Callable[[str], None] | None = None) 
         )
     if request.out.is_dir() and any(request.out.iterdir()) and not request.resume:
         raise RequestError(f"result folder {request.out} is not empty: choose another --out")
-    manifest = read_manifest(request.data)
+    manifest = limited(
+        read_manifest(request.data, request.format),
+        identities=request.limit_identities,
+        images_per_identity=request.images_per_identity,
+        min_images=request.min_images,
+        seed=request.seed,
+    )
     if manifest.ignored:
         note(f"{manifest.ignored} files without an image's suffix are ignored")
+    for reason, number in manifest.left_out.items():
+        note(f"left out: {number} x {reason}")
     models = _load_models(request)
     before = read_frozen(folder.settings) if folder.settings.is_file() else None
     settings = _settings(request, manifest, models, before)

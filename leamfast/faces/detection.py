@@ -1,5 +1,8 @@
 """Face detection: boxes and five points of every face in a picture, by facer's RetinaFace with local weights.
 
+`leamfast.faces.landmarks` holds dlib's detector, and `leamfast.faces.selection` (its names are here as well)
+what detectors return and which face of a picture can be used.
+
 facer supplies the network and the decoding of its outputs. Its weight loader is left aside (it unpickles,
 accepts weights that fit only in part, and switches cuDNN to benchmarking), and so is its anchor loop in
 Python, which costs as much as the network.
@@ -8,7 +11,6 @@ Reference: J. Deng et al., RetinaFace: Single-shot Multi-level Face Localisation
 """
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -20,44 +22,49 @@ from torch import Tensor
 
 from leamfast.errors import RequestError
 from leamfast.faces.alignment import FaceError, resize_image
+from leamfast.faces.selection import (
+    FACES,
+    MIN_EYE_DISTANCE,
+    RETINAFACE_SCORES,
+    THRESHOLD,
+    Detection,
+    Detector,
+    Scores,
+    check_face,
+    check_upright,
+    faces_or_candidate,
+    find_face,
+    one_face,
+)
 
 __all__ = [
+    "FACES",
     "MAX_SIDE",
+    "MIN_EYE_DISTANCE",
+    "RETINAFACE_SCORES",
     "THRESHOLD",
     "Detection",
+    "Detector",
     "DetectorSpec",
     "FaceError",
     "RetinaFaceDetector",
+    "Scores",
+    "check_face",
+    "check_upright",
+    "find_face",
     "one_face",
     "parse_detector",
+    "to_original",
+    "to_small",
 ]
 
 MAX_SIDE = 640
 """Longest side at which faces are sought: on larger inputs the network finds boxes that are no faces."""
 
-THRESHOLD = 0.8
-"""Score that a face must exceed."""
-
 NMS_OVERLAP = 0.4
 CANDIDATES = 5000
-FACES = 750
+MAX_FACES = 750
 CHANNEL_MEANS = (104.0, 117.0, 123.0)
-
-
-@dataclass(frozen=True)
-class Detection:
-    """One face; coordinates are those of the picture as given, with pixel centres at integers.
-
-    Attributes:
-        box: left, top, right, bottom, shape (4,), float32; may reach beyond the picture.
-        points: image-left eye, image-right eye, nose, image-left and image-right mouth corner,
-            shape (5, 2) as (x, y), float32. (On a face that is upside down they are not to be trusted.)
-        score: confidence, `THRESHOLD`..1.
-    """
-
-    box: NDArray[np.float32]
-    points: NDArray[np.float32]
-    score: float
 
 
 @dataclass(frozen=True)
@@ -65,15 +72,19 @@ class DetectorSpec:
     """A detector as the user named it: cheap to check, to record and to send to a worker.
 
     Attributes:
-        name: kind of detector, `retinaface`.
-        weights: file with its weights.
+        name: kind of detector, `retinaface` or `dlib`.
+        weights: file with its weights; of dlib the predictor of landmarks.
     """
 
     name: str
     weights: Path
 
-    def load(self, device: torch.device | str = "cpu") -> "RetinaFaceDetector":
-        """The detector itself, on a device."""
+    def load(self, device: torch.device | str = "cpu") -> Detector:
+        """The detector itself, on a device; dlib always works on the CPU."""
+        if self.name == "dlib":
+            from leamfast.faces.landmarks import DlibDetector
+
+            return DlibDetector(self.weights)
         return RetinaFaceDetector(self.weights, device)
 
 
@@ -104,29 +115,23 @@ class RetinaFaceDetector:
                 it is larger, and never enlarged.
 
         Returns:
-            The faces that score above `THRESHOLD`; none is an empty list.
+            The faces that score above `THRESHOLD`; where there is none, the best of what scores above 0.5,
+            which `one_face` refuses with its score; otherwise an empty list.
 
         Raises:
             TypeError: image is not uint8.
             ValueError: image has another shape.
         """
-        if image.dtype != np.uint8:
-            raise TypeError(f"image must be uint8, got {image.dtype}")
-        if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-            raise ValueError(f"image must have shape (H, W, 3), got {image.shape}")
-        height, width = image.shape[:2]
-        shrink = min(1.0, MAX_SIDE / max(height, width))
-        small = resize_image(image, max(1, round(width * shrink)), max(1, round(height * shrink)))
-        found = self._detect_small(small)
-        scale = np.array([width / small.shape[1], height / small.shape[0]])
-        return [
+        small, scale = to_small(image)
+        found = [
             Detection(
-                box=_to_original(box.reshape(2, 2), scale).reshape(4),
-                points=_to_original(points, scale),
+                box=to_original(box.reshape(2, 2), scale).reshape(4),
+                points=to_original(points, scale),
                 score=score,
             )
-            for box, points, score in found
+            for box, points, score in self._detect_small(small)
         ]
+        return faces_or_candidate(found)
 
     def _detect_small(
         self, image: NDArray[np.uint8]
@@ -145,40 +150,35 @@ class RetinaFaceDetector:
             scale=size.repeat(2),
             scale1=size.repeat(5),
             resize=1,
-            confidence_threshold=THRESHOLD,
+            confidence_threshold=RETINAFACE_SCORES.candidate,
             top_k=CANDIDATES,
             nms_threshold=NMS_OVERLAP,
-            keep_top_k=FACES,
+            keep_top_k=MAX_FACES,
         )
         return [(box.cpu().numpy(), points.cpu().numpy(), float(score)) for box, points, score in faces]
 
 
 def parse_detector(text: str) -> DetectorSpec:
-    """Read a detector as written on the command line, `retinaface=FILE`.
+    """Read a detector as written on the command line: `retinaface=FILE`, `dlib` or `dlib=FILE`.
 
     Raises:
-        RequestError: another detector, or no file, or a file that does not exist.
+        RequestError: another detector, or no file, or a file that does not exist; or `dlib` alone, and the
+            package with its predictor is not installed.
     """
-    name, _, file = text.partition("=")
-    if name != "retinaface" or not file:
-        raise RequestError(f"detector must be retinaface=FILE, with FILE its weights, got {text!r}")
+    name, equals, file = text.partition("=")
+    if name not in ("retinaface", "dlib") or (not file and (equals or name != "dlib")):
+        raise RequestError(
+            "detector must be retinaface=FILE, with FILE its weights, or dlib, or dlib=FILE, with FILE its "
+            f"predictor of 68 landmarks, got {text!r}"
+        )
+    if name == "dlib" and not file:
+        from leamfast.faces.landmarks import installed_predictor
+
+        return DetectorSpec(name, installed_predictor())
     weights = Path(file).expanduser()
     if not weights.is_file():
         raise RequestError(f"detector must name a file of weights, got {text!r}: there is no file {file}")
     return DetectorSpec(name, weights)
-
-
-def one_face(detections: Sequence[Detection]) -> Detection:
-    """The face of a picture that holds exactly one.
-
-    Raises:
-        FaceError: there is none, or more than one.
-    """
-    if not detections:
-        raise FaceError("no face found")
-    if len(detections) > 1:
-        raise FaceError(f"{len(detections)} faces found, exactly one is needed")
-    return detections[0]
 
 
 def anchors(height: int, width: int, config: dict) -> Tensor:
@@ -199,7 +199,27 @@ def anchors(height: int, width: int, config: dict) -> Tensor:
     return torch.from_numpy(np.concatenate(levels).astype(np.float32))
 
 
-def _to_original(points: NDArray[np.float32], scale: NDArray[np.float64]) -> NDArray[np.float32]:
+def to_small(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """A picture as it is searched: shrunk to a longest side of `MAX_SIDE` where it is larger.
+
+    Returns:
+        The small picture, and the width and height of its pixels in pixels of the original, shape (2,).
+
+    Raises:
+        TypeError: image is not uint8.
+        ValueError: image has another shape than (H, W, 3).
+    """
+    if image.dtype != np.uint8:
+        raise TypeError(f"image must be uint8, got {image.dtype}")
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ValueError(f"image must have shape (H, W, 3), got {image.shape}")
+    height, width = image.shape[:2]
+    shrink = min(1.0, MAX_SIDE / max(height, width))
+    small = resize_image(image, max(1, round(width * shrink)), max(1, round(height * shrink)))
+    return np.ascontiguousarray(small), np.array([width / small.shape[1], height / small.shape[0]])
+
+
+def to_original(points: NDArray, scale: NDArray[np.float64]) -> NDArray[np.float32]:
     """Coordinates (N, 2) in the shrunk picture to those in the original: pixel centres are at integers."""
     return ((points.astype(np.float64) + 0.5) * scale - 0.5).astype(np.float32)
 

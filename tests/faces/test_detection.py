@@ -14,12 +14,16 @@ from leamfast.datasets.decoding import read_image
 from leamfast.errors import RequestError
 from leamfast.faces.alignment import ARCFACE_TEMPLATE, resize_image, similarity_transform
 from leamfast.faces.detection import (
+    RETINAFACE_SCORES,
     THRESHOLD,
     Detection,
     DetectorSpec,
     FaceError,
     RetinaFaceDetector,
     anchors,
+    check_face,
+    check_upright,
+    find_face,
     one_face,
     parse_detector,
 )
@@ -73,9 +77,10 @@ def test_a_specification_is_read_without_loading_anything(tmp_path: Path) -> Non
     file = tmp_path / "a=b.pth"
     file.touch()
     assert parse_detector(f"retinaface={file}") == DetectorSpec("retinaface", file)
+    assert parse_detector(f"dlib={file}") == DetectorSpec("dlib", file)
 
 
-@pytest.mark.parametrize("text", ["", "retinaface", "retinaface=", "mtcnn=file.pth", "=file.pth"])
+@pytest.mark.parametrize("text", ["", "retinaface", "retinaface=", "mtcnn=file.pth", "=file.pth", "dlib="])
 def test_other_specifications_are_refused(text: str) -> None:
     with pytest.raises(RequestError, match="detector must be retinaface=FILE.*got"):
         parse_detector(text)
@@ -84,8 +89,9 @@ def test_other_specifications_are_refused(text: str) -> None:
 def test_a_file_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"there is no file .*absent\.pth"):
         parse_detector(f"retinaface={tmp_path}/absent.pth")
-    with pytest.raises(RequestError, match="there is no file"):
-        parse_detector(f"retinaface={tmp_path}")
+    for name in ("retinaface", "dlib"):
+        with pytest.raises(RequestError, match="there is no file"):
+            parse_detector(f"{name}={tmp_path}")
 
 
 # Weights
@@ -234,15 +240,133 @@ def test_wrong_pictures_are_refused(random_detector: RetinaFaceDetector) -> None
             random_detector.detect(np.zeros(shape, np.uint8))
 
 
+def test_candidates_are_reported_only_where_there_is_no_face(
+    random_detector: RetinaFaceDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [(np.float32([0, 10, 20, 30]), np.float32([[10, 20]] * 5), score) for score in (0.9, 0.8, 0.7)]
+    picture = np.zeros((480, 640, 3), np.uint8)
+    monkeypatch.setattr(random_detector, "_detect_small", lambda image: found)
+    assert [face.score for face in random_detector.detect(picture)] == [0.9]
+    del found[0]
+    assert [face.score for face in random_detector.detect(picture)] == [0.8]
+    found.clear()
+    assert random_detector.detect(picture) == []
+
+
+# Which face can be used
+
+
+def face(
+    scale: float = 1.0, turn: float = 0.0, score: float = 0.9999, box: float = 95.0, at: float = 300.0
+) -> Detection:
+    """The template's face, enlarged and turned (in radians) about its centre, with a square box."""
+    rotation = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    points = (ARCFACE_TEMPLATE - ARCFACE_TEMPLATE.mean(0)) @ rotation.T + at
+    half = scale * box / 2
+    return Detection(
+        np.float32([at - half, at - half, at + half, at + half]), points.astype(np.float32), score
+    )
+
+
+def reason(call: Callable[[], object]) -> str:
+    with pytest.raises(FaceError) as caught:
+        call()
+    return str(caught.value)
+
+
 def test_one_face_is_one_face() -> None:
-    face = Detection(np.zeros(4, np.float32), np.zeros((5, 2), np.float32), 0.9)
-    assert one_face([face]) is face
-    with pytest.raises(FaceError) as caught:
-        one_face([])
-    assert str(caught.value) == "no face found"
-    with pytest.raises(FaceError) as caught:
-        one_face([face, face])
-    assert str(caught.value) == "2 faces found, exactly one is needed"
+    first, second = face(), face(1.2)
+    assert one_face([first]) is first
+    assert reason(lambda: one_face([])) == "no face found"
+    assert reason(lambda: one_face([first, second])) == "2 faces found, exactly one is needed"
+
+
+def test_the_largest_face_has_the_largest_box() -> None:
+    first, second = face(1.0, score=0.9999), face(1.2, score=0.9)
+    assert one_face([first, second], faces="largest") is second
+    assert one_face([second, first], faces="largest") is second
+    assert reason(lambda: one_face([], faces="largest")) == "no face found"
+    # It is not passed over for a smaller face that would do.
+    turned = face(1.2, turn=np.pi)
+    assert "upside down" in reason(lambda: one_face([first, turned], faces="largest"))
+    with pytest.raises(ValueError, match="faces must be one of one, largest, got 'all'"):
+        one_face([first], faces="all")
+
+
+def test_low_scores_are_refused_with_their_number() -> None:
+    low = face(score=0.62)
+    sentence = "no face found: the best candidate scores 0.62, more than 0.8 is needed"
+    assert reason(lambda: one_face([face(score=0.5), low])) == sentence
+    assert reason(lambda: one_face([low], faces="largest")) == sentence
+    sure = face()
+    assert one_face([sure, low]) is sure
+    assert reason(lambda: one_face([face(score=THRESHOLD)])).startswith("no face found: the best")
+
+
+def test_small_faces_are_refused_with_their_number() -> None:
+    eyes = float(np.linalg.norm(ARCFACE_TEMPLATE[1] - ARCFACE_TEMPLATE[0]))
+    check_face(face(20.1 / eyes))
+    sentence = "face is too small: its eyes are 19.9 pixels apart, at least 20 are needed"
+    assert reason(lambda: check_face(face(19.9 / eyes))) == sentence
+
+
+@pytest.mark.parametrize("scale", [0.6, 3.0])
+@pytest.mark.parametrize("degrees", [-60, -30, 0, 30, 60])
+def test_tilted_faces_are_used(degrees: float, scale: float) -> None:
+    check_face(face(scale, np.radians(degrees)))
+
+
+@pytest.mark.parametrize("degrees", [100, 150, 180, -150, -100])
+def test_eyes_below_the_mouth_are_upside_down(degrees: float) -> None:
+    turned = face(turn=np.radians(degrees))
+    assert reason(lambda: check_face(turned)) == "face is upside down: its eyes are below its mouth"
+
+
+def test_points_too_small_for_their_box_are_refused() -> None:
+    check_face(face(box=134))
+    assert reason(lambda: check_face(face(2.0, box=181))) == (
+        "face is upside down or not whole: in a crop of 112 pixels its box has a side of 181, "
+        "at most 135 is allowed"
+    )
+
+
+def test_a_face_that_scores_higher_turned_is_upside_down() -> None:
+    doubtful = face(score=0.99, at=100.0)
+    there = face(score=0.999, at=638 - 100.0)
+    # In a picture of 639 x 639 pixels, pixel 100 becomes pixel 538 when it is turned.
+    assert reason(lambda: check_upright(doubtful, [there], (639, 639, 3))) == (
+        "face is upside down: it scores 0.9990 in the picture turned by 180 degrees, 0.9900 as it is"
+    )
+    check_upright(doubtful, [], (639, 639))
+    check_upright(doubtful, [face(score=0.98, at=538.0)], (639, 639))
+    # Another face of the picture may be upside down.
+    check_upright(doubtful, [face(score=0.999, at=100.0)], (639, 639))
+
+
+class _Scripted:
+    """A detector that returns one face for a picture and one for the same, turned."""
+
+    def __init__(self, *found: Detection) -> None:
+        self.found = list(found)
+        self.seen: list[np.ndarray] = []
+
+    def detect(self, image: np.ndarray) -> list[Detection]:
+        self.seen.append(image)
+        return [self.found[len(self.seen) - 1]]
+
+
+def test_the_turned_picture_is_searched_only_in_doubt() -> None:
+    picture = np.arange(601 * 601 * 3, dtype=np.uint8).reshape(601, 601, 3)
+    sure = face(score=RETINAFACE_SCORES.upright)
+    detector = _Scripted(sure)
+    assert find_face(detector, picture) is sure
+    assert len(detector.seen) == 1
+    doubtful = face(score=0.997)
+    detector = _Scripted(doubtful, face(score=0.9))
+    assert find_face(detector, picture) is doubtful
+    assert len(detector.seen) == 2
+    np.testing.assert_array_equal(detector.seen[1], np.rot90(picture, 2))
+    assert "scores 0.9980 in the" in reason(lambda: find_face(_Scripted(doubtful, sure), picture))
 
 
 # Photos
@@ -282,6 +406,51 @@ def test_faces_of_difficult_photos(
         assert [face.score for face in found] == sorted((face.score for face in found), reverse=True)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "sentence"),
+    [
+        ("none_*", r"no face found"),
+        ("multi_couple*", "2 faces found, exactly one is needed"),
+        ("multi_selfie*", "6 faces found, exactly one is needed"),
+        ("small_*", r"face is too small: its eyes are 14\.6 pixels apart, at least 20 are needed"),
+        ("upsidedown_*", r"face is upside down or not whole: .* has a side of 18\d, at most 135"),
+    ],
+)
+def test_difficult_photos_are_refused(
+    pattern: str, sentence: str, detector: RetinaFaceDetector, shared_data: Path
+) -> None:
+    for file in sorted(shared_data.glob(f"photos_bad/{pattern}")):
+        found = detector.detect(read_image(file).pixels)
+        with pytest.raises(FaceError, match=sentence):
+            one_face(found)
+
+
+def test_the_largest_face_of_a_group_is_used(detector: RetinaFaceDetector, shared_data: Path) -> None:
+    for name in ("multi_couple", "multi_selfie-many-people"):
+        picture = read_image(shared_data / "photos_bad" / f"{name}.jpg").pixels
+        found = detector.detect(picture)
+        kept = find_face(detector, picture, faces="largest")
+        areas = [np.prod(face.box[2:] - face.box[:2]) for face in found]
+        assert np.prod(kept.box[2:] - kept.box[:2]) == max(areas)
+
+
+def test_no_upside_down_photo_is_used(detector: RetinaFaceDetector, shared_data: Path) -> None:
+    """All photos as they are, and turned by 180 degrees: points tell some of these, scores the others."""
+    by_points = searched = 0
+    for file in sorted(shared_data.glob("photos/*/*.jpg")):
+        picture = read_image(file).pixels
+        kept = find_face(detector, picture)
+        searched += kept.score < RETINAFACE_SCORES.upright
+        turned = np.ascontiguousarray(picture[::-1, ::-1])
+        found = detector.detect(turned)
+        assert all(face.score < RETINAFACE_SCORES.upright for face in found), file.name
+        with pytest.raises(FaceError, match="no face found|upside down") as caught:
+            find_face(detector, turned)
+        by_points += "upside down" in str(caught.value) and "turned by" not in str(caught.value)
+    assert searched <= 10
+    assert by_points >= 30
+
+
 def test_faces_are_those_of_facer(detector: RetinaFaceDetector, photo: np.ndarray, shared_data: Path) -> None:
     from facer.face_detection.retinaface import RetinaFaceDetector as Facer
 
@@ -292,6 +461,13 @@ def test_faces_are_those_of_facer(detector: RetinaFaceDetector, photo: np.ndarra
     np.testing.assert_array_equal(face.points, expected["points"][0].numpy())
     np.testing.assert_array_equal(face.box, expected["rects"][0].numpy())
     assert face.score == pytest.approx(float(expected["scores"][0]))
+
+
+def test_views_are_searched_like_copies(detector: RetinaFaceDetector, photo: np.ndarray) -> None:
+    view = photo[:, ::-1]
+    np.testing.assert_array_equal(
+        one_face(detector.detect(view)).points, one_face(detector.detect(view.copy())).points
+    )
 
 
 def test_a_larger_photo_gives_the_same_face(detector: RetinaFaceDetector, photo: np.ndarray) -> None:
