@@ -49,9 +49,12 @@ def batch(
         ),
     ] = None,
     align: Annotated[
-        str, typer.Option(help="arcface (by five points), or none for aligned crops.")
+        str, typer.Option(help="arcface (by five points), paper (by 68), or none for aligned crops.")
     ] = "arcface",
-    detector: Annotated[str | None, typer.Option(help="Face detector: retinaface=FILE.")] = None,
+    detector: Annotated[str | None, typer.Option(help="Face detector: retinaface=FILE or dlib.")] = None,
+    faces: Annotated[
+        str, typer.Option(help="one: a picture of several faces is left out; largest: its largest is used.")
+    ] = "one",
     parser: Annotated[str, typer.Option(help="Region masks: labels (the manifest's), or none.")] = "labels",
     config: Annotated[
         Path | None, typer.Option(help="run.toml with options; those given here go first.")

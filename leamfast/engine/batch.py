@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from leamfast.engine.ahead import CropsAhead
-from leamfast.engine.crops import Crops, make_crops
+from leamfast.engine.crops import Crops, Finding, make_crops
 from leamfast.engine.maps import MapSettings, map_rows
 from leamfast.engine.plan import Shard
-from leamfast.faces.detection import RetinaFaceDetector, parse_detector
+from leamfast.faces.detection import parse_detector
 from leamfast.leam.backends import build_program
 from leamfast.leam.diagnostics import program_warnings
 from leamfast.leam.program import Program
@@ -57,7 +57,9 @@ class BatchSettings:
     Attributes:
         root: folder that relative image paths start from.
         models: the models.
-        detector: `retinaface=FILE`, or None where the crops are aligned already.
+        detector: `retinaface=FILE` or `dlib`, or None where the crops are aligned already.
+        align: `arcface`, `paper` or `none`.
+        faces: `one`, or `largest` of several.
         labels: whether the manifest brings region masks.
         columns: metadata columns.
         person_columns: those of them that say the same of all images of an identity.
@@ -74,6 +76,8 @@ class BatchSettings:
     root: Path
     models: tuple[ModelSettings, ...]
     detector: str | None
+    align: str
+    faces: str
     labels: bool
     columns: tuple[str, ...]
     person_columns: tuple[str, ...]
@@ -155,10 +159,13 @@ class BatchFunction:
         }
 
     @cached_property
-    def detector(self) -> RetinaFaceDetector | None:
-        """The face detector, loaded at first use."""
-        spec = self.settings.detector
-        return None if spec is None else parse_detector(spec).load(self.settings.device)
+    def finding(self) -> Finding | None:
+        """How faces are found; the detector is loaded at first use."""
+        settings = self.settings
+        if settings.detector is None:
+            return None
+        detector = parse_detector(settings.detector).load(settings.device)
+        return Finding(detector, settings.align, settings.faces)
 
     @cached_property
     def sizes(self) -> list[int]:
@@ -168,11 +175,11 @@ class BatchFunction:
     @cached_property
     def crops(self) -> CropsAhead:
         """Who makes crops."""
-        settings, sizes, detector = self.settings, self.sizes, self.detector
+        settings, sizes, finding = self.settings, self.sizes, self.finding
 
         def make(shard: Shard) -> Crops:
             torch.set_num_threads(settings.threads)  # of this thread, which would take all others
-            return make_crops(shard, settings.root, sizes, detector, settings.labels, settings.threads)
+            return make_crops(shard, settings.root, sizes, finding, settings.labels, settings.threads)
 
         return CropsAhead(make)
 

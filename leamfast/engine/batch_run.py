@@ -23,6 +23,7 @@ from leamfast.engine.run import RunReport, run
 from leamfast.errors import RequestError
 from leamfast.faces.detection import parse_detector
 from leamfast.faces.regions import REGIONS
+from leamfast.faces.selection import FACES
 from leamfast.leam.backends import BACKENDS
 from leamfast.leam.diagnostics import program_warnings
 from leamfast.leam.precision import PRECISIONS
@@ -56,6 +57,7 @@ class BatchRequest:
     layers: tuple[str, ...] = ("auto",)
     align: str = "arcface"
     detector: str | None = None
+    faces: str = "one"
     parser: str = "labels"
     target: str = "loss"
     activation: str = "signed"
@@ -158,13 +160,12 @@ def run_batch(request: BatchRequest, note: Callable[[str], None] | None = None) 
         manifest_sha256=manifest.sha256(),
         detector_sha256=_detector_sha256(settings.detector),
         shards=[shard.images for shard in plan],
-        align=request.align,
         precision=request.precision,
     )
     _warn(programs, settings, note)
     del models
     function = BatchFunction(settings, programs)
-    _ = function.detector  # loaded now, so that one that cannot be used leaves no folder behind
+    _ = function.finding  # loaded now, so that one that cannot be used leaves no folder behind
     with folder.locked():
         if folder.settings.is_file() != (before is not None):
             raise RequestError(f"result folder {request.out} was begun by another run meanwhile: try again")
@@ -291,6 +292,8 @@ def _settings(
             for spec, model in zip(request.model, models, strict=True)
         ),
         detector=request.detector if request.align != "none" else None,
+        align=request.align,
+        faces=request.faces,
         labels=request.parser == "labels" and any(entry.label is not None for entry in manifest.entries),
         columns=manifest.columns,
         person_columns=_person_columns(manifest),
@@ -357,6 +360,7 @@ def _shard_images(images: int) -> int:
 def _check_choices(request: BatchRequest) -> None:
     choices = {
         "align": (request.align, ALIGNMENTS),
+        "faces": (request.faces, FACES),
         "parser": (request.parser, ("labels", "none")),
         "target": (request.target, TARGETS),
         "activation": (request.activation, ACTIVATIONS),
@@ -380,10 +384,14 @@ def _check_choices(request: BatchRequest) -> None:
         raise RequestError(
             f"--workers and --seed must not be negative, got {request.workers} and {request.seed}"
         )
-    if request.align == "arcface" and request.detector is None:
+    if request.align != "none" and request.detector is None:
         raise RequestError(
-            "--align arcface needs a detector: give --detector retinaface=FILE, "
+            f"--align {request.align} needs a detector: give --detector retinaface=FILE or dlib, "
             "or --align none for crops that are aligned already"
+        )
+    if request.align == "paper" and request.detector is not None and not request.detector.startswith("dlib"):
+        raise RequestError(
+            f"--align paper needs the 68 landmarks of --detector dlib, got --detector {request.detector}"
         )
     check_device(request.device)
 

@@ -26,7 +26,6 @@ def freeze(
     manifest_sha256: str,
     detector_sha256: str | None,
     shards: Sequence[int],
-    align: str,
     precision: str,
 ) -> dict[str, Any]:
     """The frozen settings of a run, as plain values.
@@ -37,7 +36,7 @@ def freeze(
         manifest_sha256: of paths, identities, labels and metadata.
         detector_sha256: of the detector's weights.
         shards: images in each shard.
-        align, precision: as resolved.
+        precision: as resolved.
     """
     return {
         "manifest": manifest_sha256,
@@ -46,7 +45,8 @@ def freeze(
             "images": sum(shards),
             "boundaries": _hash(",".join(map(str, shards))),
         },
-        "align": align,
+        "align": settings.align,
+        "faces": settings.faces,
         "detector": detector_sha256,
         "labels": settings.labels,
         "target": settings.target,

@@ -21,6 +21,7 @@ __all__ = [
     "check_upright",
     "faces_or_candidate",
     "find_face",
+    "find_faces",
     "one_face",
 ]
 
@@ -97,6 +98,10 @@ class Detector(Protocol):
         """
         ...
 
+    def detect_many(self, images: Sequence[NDArray[np.uint8]]) -> list[list[Detection]]:
+        """What `detect` finds in each of several pictures, bit for bit."""
+        ...
+
 
 def find_face(detector: Detector, image: NDArray[np.uint8], faces: str = "one") -> Detection:
     """The face of a picture that can be used: `one_face`, and `check_upright` where its score asks for it.
@@ -113,6 +118,34 @@ def find_face(detector: Detector, image: NDArray[np.uint8], faces: str = "one") 
     if face.score < face.scores.upright:
         check_upright(face, detector.detect(np.ascontiguousarray(image[::-1, ::-1])), image.shape)
     return face
+
+
+def find_faces(
+    detector: Detector, images: Sequence[NDArray[np.uint8]], faces: str = "one"
+) -> list[Detection | FaceError]:
+    """What `find_face` returns or raises for each of several pictures, bit for bit.
+
+    All are searched together, and then all those together that must be searched turned.
+    """
+    found: list[Detection | FaceError] = []
+    doubtful = []
+    for number, detections in enumerate(detector.detect_many(images)):
+        try:
+            face = one_face(detections, faces)
+        except FaceError as error:
+            found.append(error)
+            continue
+        found.append(face)
+        if face.score < face.scores.upright:
+            doubtful.append((number, face))
+    if doubtful:
+        turned = [np.ascontiguousarray(images[number][::-1, ::-1]) for number, _ in doubtful]
+        for (number, face), detections in zip(doubtful, detector.detect_many(turned), strict=True):
+            try:
+                check_upright(face, detections, images[number].shape)
+            except FaceError as error:
+                found[number] = error
+    return found
 
 
 def one_face(detections: Sequence[Detection], faces: str = "one") -> Detection:

@@ -1,0 +1,101 @@
+"""Face parsing: the region of every pixel of a photo, in the order of `leamfast.faces.regions.REGIONS`.
+
+Parsing happens on the original photo, once, and its labels are warped (nearest) into each crop. Left and
+right are the person's own: `re`, the right eye, lies left in the picture.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from leamfast.errors import RequestError
+from leamfast.faces.parse_names import UNKNOWN
+from leamfast.faces.selection import Detection
+
+__all__ = ["PARSERS", "UNKNOWN", "Parser", "ParserSpec", "parse_parser"]
+
+PARSERS = ("farl", "bisenet", "polygons", "labels", "none")
+WITH_FILE = ("farl", "bisenet")
+
+
+class Parser(Protocol):
+    """What tells the regions of a face."""
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """The regions that it can tell; the others never occur, wherever they are in the photo."""
+        ...
+
+    def parse(self, photo: NDArray[np.uint8], face: Detection) -> NDArray[np.uint8]:
+        """Labels of a photo (H, W, 3), uint8, RGB, for one face: indices of `REGIONS`, (H, W), uint8.
+
+        `UNKNOWN` where this parser cannot tell.
+
+        Raises:
+            FaceError: this face cannot be parsed; the message is the reason in a few plain words.
+            RequestError: no face of this run can be.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ParserSpec:
+    """A parser as the user named it: cheap to check, to record and to send to a worker.
+
+    Attributes:
+        name: one of `PARSERS`.
+        weights: TorchScript archive of `farl` and `bisenet`, else None.
+    """
+
+    name: str
+    weights: Path | None = None
+
+    @property
+    def needs_landmarks(self) -> bool:
+        """Whether the detector must give 68 landmarks."""
+        return self.name == "polygons"
+
+    def load(self, device: torch.device | str = "cpu") -> Parser | None:
+        """The parser itself, on a device; None for `labels`, the masks of the data set, and `none`.
+
+        Raises:
+            RequestError: its weights are missing, others or not safe to run, or facer is not installed.
+        """
+        if self.name == "polygons":
+            from leamfast.faces.parse_polygons import PolygonParser
+
+            return PolygonParser()
+        if self.name not in WITH_FILE:
+            return None
+        from leamfast.faces.parse_farl import BisenetParser, FarlParser
+
+        if self.weights is None:
+            raise RequestError(f"parser {self.name} needs its weights: {self.name}=FILE")
+        return (FarlParser if self.name == "farl" else BisenetParser)(self.weights, device)
+
+
+def parse_parser(text: str) -> ParserSpec:
+    """Read a parser as written on the command line.
+
+    `farl=FILE` and `bisenet=FILE`, with FILE a TorchScript archive; `polygons`, from the landmarks of
+    detector dlib; `labels`, the masks that come with the data; `none`.
+
+    Raises:
+        RequestError: another parser, or no file where one is needed, or one that does not exist.
+    """
+    name, equals, file = text.partition("=")
+    if name not in PARSERS or (name in WITH_FILE) != bool(file) or (equals and name not in WITH_FILE):
+        raise RequestError(
+            "parser must be farl=FILE or bisenet=FILE, with FILE a TorchScript archive, or polygons, labels "
+            f"or none, got {text!r}"
+        )
+    if not file:
+        return ParserSpec(name)
+    weights = Path(file).expanduser()
+    if not weights.is_file():
+        raise RequestError(f"parser must name a file of weights, got {text!r}: there is no file {file}")
+    return ParserSpec(name, weights)
