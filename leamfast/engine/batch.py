@@ -18,12 +18,14 @@ from leamfast.engine.ahead import CropsAhead
 from leamfast.engine.crops import Crops, Finding, make_crops
 from leamfast.engine.maps import MapSettings, map_rows
 from leamfast.engine.plan import Shard
+from leamfast.faces.cache import face_cache
 from leamfast.faces.detection import parse_detector
 from leamfast.leam.backends import build_program
 from leamfast.leam.diagnostics import program_warnings
 from leamfast.leam.program import Program
 from leamfast.leam.registration import plain_centres
 from leamfast.leam.taps import select_taps
+from leamfast.models.devices import processor_name
 from leamfast.models.loading import load_model
 from leamfast.store.arrays import THRESHOLDS, Array
 from leamfast.store.part import Part
@@ -164,8 +166,10 @@ class BatchFunction:
         settings = self.settings
         if settings.detector is None:
             return None
-        detector = parse_detector(settings.detector).load(settings.device)
-        return Finding(detector, settings.align, settings.faces)
+        spec = parse_detector(settings.detector)
+        computes = f"{processor_name(settings.device)}, {settings.threads} threads"  # low bits depend on both
+        cache = face_cache(spec, computes)
+        return Finding(spec.load(settings.device), settings.align, settings.faces, cache)
 
     @cached_property
     def sizes(self) -> list[int]:

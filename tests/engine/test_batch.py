@@ -340,8 +340,9 @@ def test_a_folder_that_holds_something_is_not_touched(faces, finished_run, tmp_p
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"align": "arcface"}, "--detector retinaface=FILE, or --align none"),
-        ({"align": "paper"}, "--align must be one of"),
+        ({"align": "arcface"}, "--detector retinaface=FILE or dlib, or --align none"),
+        ({"align": "round"}, "--align must be one of"),
+        ({"align": "paper", "detector": "retinaface=net.pth"}, "--align paper needs the 68 landmarks"),
         ({"references": "all"}, "--references must be one of mean, each, mean-map, got 'all'"),
         ({"batch_size": 0}, "--batch-size must be at least 1"),
         ({"workers": -1}, "must not be negative"),
