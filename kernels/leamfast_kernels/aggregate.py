@@ -104,7 +104,7 @@ def aggregate(acts: Tensor, grads: Tensor) -> Tensor:
     tensor([[[2., 0.]]])
     """
     check_pair(acts, grads)
-    maps: Tensor = _aggregate(acts.detach(), grads.detach())
+    maps: Tensor = _aggregate(acts, grads)
     return maps
 
 
@@ -156,7 +156,7 @@ def aggregate_statistics(acts: Tensor, grads: Tensor) -> Statistics:
     (tensor([5.]), tensor([10.]))
     """
     check_pair(acts, grads)
-    return Statistics(*_statistics(acts.detach(), grads.detach()))
+    return Statistics(*_statistics(acts, grads))
 
 
 def check_pair(acts: Tensor, grads: Tensor) -> None:

@@ -115,5 +115,4 @@ def aggregate_backward(acts: Tensor, grads: Tensor, scale: Tensor, shift: Tensor
                 f"{name} must have shape ({acts.shape[1]},) on {acts.device}, "
                 f"got {tuple(value.shape)} on {value.device}"
             )
-    of_channels = (x.detach() for x in (scale, shift, slope))
-    return Backward(*_backward(acts.detach(), grads.detach(), *of_channels))
+    return Backward(*_backward(acts, grads, scale, shift, slope))

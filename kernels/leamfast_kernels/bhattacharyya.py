@@ -119,7 +119,7 @@ def bhattacharyya(p: Tensor, q: Tensor, pairs: Tensor | None = None, percent: fl
         raise ValueError(f"q must have as many maps as p, {len(p)}, where no pairs are given, got {len(q)}")
     if pairs is not None:
         _check_pairs(p, pairs)
-    found: Tensor = _bhattacharyya(p.detach(), q.detach(), pairs, check_percent(percent))
+    found: Tensor = _bhattacharyya(p, q, pairs, check_percent(percent))
     return found
 
 

@@ -157,7 +157,7 @@ def bhattacharyya_matrix(
             [   nan,    nan,    nan]])
     """
     other = _check_matrix(p, q, tile)
-    found: Tensor = _matrix(p.detach(), other, check_percent(percent), tile)
+    found: Tensor = _matrix(p, other, check_percent(percent), tile)
     return found
 
 
@@ -184,7 +184,7 @@ def bhattacharyya_tiles(
     [(0, 0, (2, 2)), (0, 2, (2, 1)), (2, 2, (1, 1))]
     """
     other = _check_matrix(p, q, tile)
-    return _tiles(p.detach(), other, check_percent(percent), tile)
+    return _tiles(p.detach(), None if other is None else other.detach(), check_percent(percent), tile)
 
 
 def _check_matrix(p: Tensor, q: Tensor | None, tile: int) -> Tensor | None:
@@ -194,4 +194,4 @@ def _check_matrix(p: Tensor, q: Tensor | None, tile: int) -> Tensor | None:
         raise TypeError(f"tile must be an int, got {tile!r}")
     if tile < 1:
         raise ValueError(f"tile must be at least 1, got {tile}")
-    return None if q is None or q is p else q.detach()
+    return None if q is None or q is p else q

@@ -135,5 +135,5 @@ def occlude(
         if value.device != images.device:
             raise ValueError(f"{name} must be on the device of images, {images.device}, got {value.device}")
     place = check_centres(centres)
-    result: Tensor = _occlude(images.detach(), maps.detach(), flat, whole.detach(), place)
+    result: Tensor = _occlude(images, maps, flat, whole, place)
     return result

@@ -222,5 +222,5 @@ def region_share(
         raise ValueError(f"labels must have shape (N, H, W) = {expected}, got {tuple(labels.shape)}")
     if labels.device != maps.device:
         raise ValueError(f"labels must be on the device of maps, {maps.device}, got {labels.device}")
-    shares, sizes = _region_share(maps.detach(), labels, values, height, width, flat, classes)
+    shares, sizes = _region_share(maps, labels, values, height, width, flat, classes)
     return shares, sizes

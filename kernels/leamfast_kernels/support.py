@@ -110,5 +110,5 @@ def support(maps: Tensor, percents: Sequence[float], size: Size, centres: Centre
     check_maps(maps)
     shares = selection.check_percents(percents)
     height, width = check_size(size)
-    masks: Tensor = _support(maps.detach(), shares, height, width, check_centres(centres))
+    masks: Tensor = _support(maps, shares, height, width, check_centres(centres))
     return masks
