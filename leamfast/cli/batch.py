@@ -55,7 +55,13 @@ def batch(
     faces: Annotated[
         str, typer.Option(help="one: a picture of several faces is left out; largest: its largest is used.")
     ] = "one",
-    parser: Annotated[str, typer.Option(help="Region masks: labels (the manifest's), or none.")] = "labels",
+    parser: Annotated[
+        str,
+        typer.Option(
+            help="Face regions: farl=FILE, bisenet=FILE, polygons (of dlib's landmarks), masks=DIR (PNG "
+            "files at the images' paths), labels (those that the data names), or none."
+        ),
+    ] = "labels",
     config: Annotated[
         Path | None, typer.Option(help="run.toml with options; those given here go first.")
     ] = None,
@@ -132,7 +138,8 @@ def finish(report: BatchReport, as_json: bool) -> None:
             f"({report.seconds:.1f} s, {report.images_per_second:.1f} images/s{kept})"
         )
         if report.failures:
-            note(f"{report.failures} rows in {report.out / 'failures.csv'} say what was left out and why")
+            stages = ", ".join(f"{number} {stage}" for stage, number in report.left_out.items())
+            note(f"{report.failures} rows in {report.out / 'failures.csv'} say what was left out: {stages}")
     if report.interrupted:
         note("stopped; go on with --resume")
         raise typer.Exit(INTERRUPTED)

@@ -28,9 +28,19 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from leamfast.datasets.entry import Rect, Spans
+from leamfast.faces.parse_names import UNKNOWN
 from leamfast.faces.regions import REGIONS
 
-__all__ = ["IMAGE_SUFFIXES", "DecodeError", "DecodedImage", "decode_image", "decode_label", "read_image"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "DecodeError",
+    "DecodedImage",
+    "decode_image",
+    "decode_label",
+    "decode_part",
+    "read_bytes",
+    "read_image",
+]
 
 Pixels = NDArray[np.uint8]
 
@@ -89,17 +99,33 @@ def read_image(path: Path, spans: Spans = (), rect: Rect | None = None) -> Decod
     Raises:
         DecodeError: as `decode_image`; or a span reaches beyond the file, or the rect beyond the picture.
     """
-    data = _read_spans(path, spans) if spans else _read_bytes(path)
+    data = read_bytes(path, spans)
+    return DecodedImage(decode_part(data, rect), hashlib.sha1(data, usedforsecurity=False).hexdigest())
+
+
+def read_bytes(path: Path, spans: Spans = ()) -> bytes:
+    """The bytes of an image: of the file, or of some spans of it, joined.
+
+    Raises:
+        DecodeError: they cannot be read, or a span reaches beyond the file.
+    """
+    return _read_spans(path, spans) if spans else _read_bytes(path)
+
+
+def decode_part(data: bytes, rect: Rect | None) -> Pixels:
+    """As `decode_image` of some bytes, and the part of the picture that is taken; None takes all of it.
+
+    Raises:
+        DecodeError: as `decode_image`; or the rect reaches beyond the picture.
+    """
     pixels = decode_image(data)
-    if rect is not None:
-        left, top, right, bottom = rect
-        height, width = pixels.shape[:2]
-        if not (0 <= left < right <= width and 0 <= top < bottom <= height):
-            raise DecodeError(
-                f"rect {left} {top} {right} {bottom} is not within the {width}x{height} picture"
-            )
-        pixels = np.ascontiguousarray(pixels[top:bottom, left:right])
-    return DecodedImage(pixels, hashlib.sha1(data, usedforsecurity=False).hexdigest())
+    if rect is None:
+        return pixels
+    left, top, right, bottom = rect
+    height, width = pixels.shape[:2]
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        raise DecodeError(f"rect {left} {top} {right} {bottom} is not within the {width}x{height} picture")
+    return np.ascontiguousarray(pixels[top:bottom, left:right])
 
 
 def decode_image(source: Path | bytes) -> Pixels:
@@ -128,10 +154,11 @@ def decode_label(source: Path | bytes) -> Pixels:
         source: path of the file, or its bytes.
 
     Returns:
-        Region indices as stored (no orientation is applied), shape (H, W), uint8, 0..18.
+        Region indices as stored (no orientation is applied), shape (H, W), uint8: 0..18, or `UNKNOWN` (255)
+        where whoever made the mask could not tell.
 
     Raises:
-        DecodeError: as `decode_image`; or the file is no PNG, has more than one channel, or a value over 18.
+        DecodeError: as `decode_image`; or the file is no PNG, has more than one channel, or another value.
     """
     with _opened(source) as (image, data):
         if image.format != "PNG":
@@ -142,8 +169,11 @@ def decode_label(source: Path | bytes) -> Pixels:
         if image.mode == "L":
             # Pillow stretches 2- and 4-bit grey over 0..255: undo it.
             values //= {2: 85, 4: 17}.get(data[PNG_DEPTH_OFFSET], 1)
-    if values.max() >= len(REGIONS):
-        raise DecodeError(f"the mask holds the value {values.max()}, regions end at {len(REGIONS) - 1}")
+    known = values[values != UNKNOWN]
+    if known.size and known.max() >= len(REGIONS):
+        raise DecodeError(
+            f"the mask holds the value {known.max()}, regions end at {len(REGIONS) - 1}, {UNKNOWN} is unknown"
+        )
     return values.astype(np.uint8)
 
 

@@ -8,30 +8,26 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from leamfast.datasets.formats import AUTO, read_manifest
+from leamfast.datasets.formats import read_manifest
 from leamfast.datasets.limits import limited
 from leamfast.datasets.manifest import Manifest
-from leamfast.engine.batch import BatchFunction, BatchSettings, ModelSettings
-from leamfast.engine.crops import ALIGNMENTS
+from leamfast.engine.batch import BatchFunction
+from leamfast.engine.batch_settings import BatchSettings, ModelSettings
 from leamfast.engine.frozen import freeze
 from leamfast.engine.local import LocalDriver
 from leamfast.engine.maps import MapSettings
 from leamfast.engine.plan import Shard, plan_shards
 from leamfast.engine.programs import resolve_backends
 from leamfast.engine.progress import ImageProgress
+from leamfast.engine.request import BatchRequest, check_request
 from leamfast.engine.run import RunReport, run
 from leamfast.errors import RequestError
 from leamfast.faces.detection import parse_detector
+from leamfast.faces.parse import parse_parser
 from leamfast.faces.regions import REGIONS
-from leamfast.faces.selection import FACES
-from leamfast.leam.backends import BACKENDS
 from leamfast.leam.diagnostics import program_warnings
-from leamfast.leam.precision import PRECISIONS
-from leamfast.leam.program import ACTIVATIONS, TARGETS, Program
-from leamfast.leam.references import POLICIES
-from leamfast.leam.registration import REGISTRATIONS
+from leamfast.leam.program import Program
 from leamfast.leam.taps import select_taps
-from leamfast.models.devices import check_device
 from leamfast.models.face_model import FaceModel
 from leamfast.models.loading import brings_preprocessing, load_model, spec_name
 from leamfast.models.weights import file_sha256
@@ -44,40 +40,6 @@ __all__ = ["BatchReport", "BatchRequest", "PartSink", "run_batch"]
 
 
 @dataclass(frozen=True)
-class BatchRequest:
-    """What a user asks of `leamfast batch`; the command's options have the same names and meanings."""
-
-    data: Path
-    out: Path
-    model: tuple[str, ...]
-    format: str = AUTO
-    limit_identities: int | None = None
-    images_per_identity: int | None = None
-    min_images: int = 1
-    layers: tuple[str, ...] = ("auto",)
-    align: str = "arcface"
-    detector: str | None = None
-    faces: str = "one"
-    parser: str = "labels"
-    target: str = "loss"
-    activation: str = "signed"
-    registration: str = "resize"
-    references: str = "mean"
-    max_references: int = 8
-    precision: str = "fp32"
-    backend: str = "auto"
-    batch_size: int = 16
-    shard_images: int | None = None
-    workers: int = 0
-    threads: int | None = None
-    device: str = "cpu"
-    seed: int = 0
-    preprocessing: dict[str, dict[str, Any]] | None = None  # by model name; "*" for every model without one
-    trust_code: bool = False
-    resume: bool = False
-
-
-@dataclass(frozen=True)
 class BatchReport:
     """What came of a run.
 
@@ -85,7 +47,7 @@ class BatchReport:
         out: the result folder.
         images: usable images stored.
         identities: people.
-        failures: rows of failures.csv.
+        failures: rows of failures.csv; `left_out`: by stage, from `decode` to `pair`.
         shards: shards computed now; `skipped`: found finished.
         failed_shards: shards that could not be computed.
         interrupted: whether Ctrl-C ended the run early.
@@ -97,6 +59,7 @@ class BatchReport:
     images: int
     identities: int
     failures: int
+    left_out: dict[str, int]
     shards: int
     skipped: int
     failed_shards: int
@@ -128,7 +91,7 @@ def run_batch(request: BatchRequest, note: Callable[[str], None] | None = None) 
     """
     note = note or _to_stderr
     started = time.monotonic()
-    _check_choices(request)
+    check_request(request)
     folder = RunFolder(request.out)
     if folder.settings.is_file() and not request.resume:
         raise RequestError(
@@ -159,13 +122,14 @@ def run_batch(request: BatchRequest, note: Callable[[str], None] | None = None) 
         models,
         manifest_sha256=manifest.sha256(),
         detector_sha256=_detector_sha256(settings.detector),
+        parser_sha256=_parser_sha256(settings.parser),
         shards=[shard.images for shard in plan],
         precision=request.precision,
     )
     _warn(programs, settings, note)
     del models
     function = BatchFunction(settings, programs)
-    _ = function.finding  # loaded now, so that one that cannot be used leaves no folder behind
+    _ = function.finding, function.parsing  # loaded now: what cannot be used leaves no folder behind
     with folder.locked():
         if folder.settings.is_file() != (before is not None):
             raise RequestError(f"result folder {request.out} was begun by another run meanwhile: try again")
@@ -190,7 +154,8 @@ def run_batch(request: BatchRequest, note: Callable[[str], None] | None = None) 
         out=request.out,
         images=summary.rows,
         identities=summary.persons,
-        failures=summary.failures,
+        failures=sum(summary.left_out.values()),
+        left_out=summary.left_out,
         shards=len(report.done),
         skipped=summary.parts - len(report.done),
         failed_shards=len(report.failed),
@@ -294,7 +259,7 @@ def _settings(
         detector=request.detector if request.align != "none" else None,
         align=request.align,
         faces=request.faces,
-        labels=request.parser == "labels" and any(entry.label is not None for entry in manifest.entries),
+        parser=_parser(request.parser, manifest),
         columns=manifest.columns,
         person_columns=_person_columns(manifest),
         target=request.target,
@@ -310,6 +275,19 @@ def _settings(
 
 def _detector_sha256(spec: str | None) -> str | None:
     return None if spec is None else file_sha256(parse_detector(spec).weights)
+
+
+def _parser(parser: str, manifest: Manifest) -> str:
+    """The parser as asked; `none` where the data set brings none of the masks that are asked for."""
+    if parser == "labels" and all(entry.label is None for entry in manifest.entries):
+        return "none"
+    spec = parse_parser(parser)
+    return parser if spec.path is None else f"{spec.name}={spec.path.resolve()}"
+
+
+def _parser_sha256(parser: str) -> str | None:
+    spec = parse_parser(parser)
+    return file_sha256(spec.path) if spec.of_faces and spec.path is not None else None
 
 
 def _warn(programs: Mapping[str, Program], settings: BatchSettings, note: Callable[[str], None]) -> None:
@@ -355,45 +333,6 @@ def _person_columns(manifest: Manifest) -> tuple[str, ...]:
 def _shard_images(images: int) -> int:
     """Shards small enough to lose little with one, large enough that their number stays manageable."""
     return min(1024, max(64, images // 500))
-
-
-def _check_choices(request: BatchRequest) -> None:
-    choices = {
-        "align": (request.align, ALIGNMENTS),
-        "faces": (request.faces, FACES),
-        "parser": (request.parser, ("labels", "none")),
-        "target": (request.target, TARGETS),
-        "activation": (request.activation, ACTIVATIONS),
-        "registration": (request.registration, REGISTRATIONS),
-        "references": (request.references, POLICIES),
-        "precision": (request.precision, PRECISIONS),
-        "backend": (request.backend, BACKENDS),
-    }
-    for name, (value, allowed) in choices.items():
-        if value not in allowed:
-            raise RequestError(f"--{name} must be one of {', '.join(allowed)}, got {value!r}")
-    least: dict[str, int | None] = {
-        "max-references": request.max_references,
-        "batch-size": request.batch_size,
-    }
-    least |= {"shard-images": request.shard_images, "threads": request.threads}
-    for name, number in least.items():
-        if number is not None and number < 1:
-            raise RequestError(f"--{name} must be at least 1, got {number}")
-    if request.workers < 0 or request.seed < 0:
-        raise RequestError(
-            f"--workers and --seed must not be negative, got {request.workers} and {request.seed}"
-        )
-    if request.align != "none" and request.detector is None:
-        raise RequestError(
-            f"--align {request.align} needs a detector: give --detector retinaface=FILE or dlib, "
-            "or --align none for crops that are aligned already"
-        )
-    if request.align == "paper" and request.detector is not None and not request.detector.startswith("dlib"):
-        raise RequestError(
-            f"--align paper needs the 68 landmarks of --detector dlib, got --detector {request.detector}"
-        )
-    check_device(request.device)
 
 
 def _to_stderr(text: str) -> None:

@@ -2,85 +2,32 @@
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 
-from leamfast.datasets.decoding import DecodedImage, DecodeError, decode_label, read_image
+from leamfast.datasets.decoding import DecodeError, decode_part, read_bytes
 from leamfast.datasets.entry import Entry
+from leamfast.engine.crop_cache import CropCache, Cropped, Made
+from leamfast.engine.finding import ALIGNMENTS, Finding
+from leamfast.engine.masks import MaskFiles
 from leamfast.engine.plan import Shard
-from leamfast.faces.alignment import (
-    FaceError,
-    paper_transform,
-    resize_crop,
-    resize_label,
-    similarity_transform,
-    warp_image,
-    warp_label,
-)
-from leamfast.faces.cache import FaceCache, Picture
-from leamfast.faces.selection import Detection, Detector, find_faces
+from leamfast.faces.alignment import FaceError, resize_crop, resize_label, warp_image, warp_label
+from leamfast.faces.cache import Picture
+from leamfast.faces.parse import Parser
+from leamfast.faces.selection import Detection
 from leamfast.store.arrays import NO_LABEL
 from leamfast.store.part import Failure
 
 __all__ = ["ALIGNMENTS", "Crops", "Finding", "Row", "make_crops"]
 
-ALIGNMENTS = ("arcface", "paper", "none")
-
 HELD = 16
 """Pictures that are searched together, and so lie in memory."""
 
 HELD_BYTES = 256_000_000
-
-
-@dataclass(frozen=True)
-class Finding:
-    """How faces are found and brought into crops.
-
-    Attributes:
-        detector: finds the face.
-        align: `arcface`, five points onto the template, or `paper`, the whole face upright, which needs the
-            landmarks of dlib.
-        faces: `one`, or `largest` to use the largest face of several.
-        cache: what is known of pictures that were searched before, and takes what is found.
-    """
-
-    detector: Detector
-    align: str = "arcface"
-    faces: str = "one"
-    cache: FaceCache | None = None
-
-    def find(self, images: Sequence[np.ndarray], pictures: Sequence[Picture]) -> list[Detection | FaceError]:
-        """The face of each image, or why there is none that can be used: as `find_face`.
-
-        Args:
-            images: pixels, each (H, W, 3) uint8 RGB.
-            pictures: where each comes from, which is what the cache goes by.
-        """
-        if self.cache is None:
-            return find_faces(self.detector, images, self.faces)
-        known = self.cache.look_up(pictures, self.faces)
-        unknown = [number for number, face in enumerate(known) if face is None]
-        searched = find_faces(self.detector, [images[number] for number in unknown], self.faces)
-        self.cache.keep([(pictures[i], face) for i, face in zip(unknown, searched, strict=True)], self.faces)
-        news = iter(searched)
-        return [next(news) if face is None else face for face in known]
-
-    def transforms(self, face: Detection, sizes: Iterable[int]) -> dict[int, np.ndarray]:
-        """Size -> transform (2, 3) from the picture to a crop of its face.
-
-        Raises:
-            FaceError: the face cannot be aligned.
-        """
-        if self.align == "paper":
-            if face.landmarks is None:
-                raise FaceError("the detector gives no landmarks")
-            return {size: paper_transform(face.landmarks, size) for size in sizes}
-        return {size: similarity_transform(face.points, size) for size in sizes}
 
 
 @dataclass(frozen=True)
@@ -108,7 +55,7 @@ class Crops:
         rows: one for each usable image, in manifest order.
         images: size -> crops, each (size, size, 3) uint8 RGB.
         transforms: size -> (2, 3) from the picture's pixel coordinates to the crop's.
-        labels: size -> region masks, (size, size) uint8, all `NO_LABEL` where there is none.
+        labels: size -> region masks, (size, size) uint8, `NO_LABEL` where nothing is known.
         failures: images left out.
     """
 
@@ -122,14 +69,24 @@ class Crops:
         """Note why an image is not used, or not for everything."""
         self.failures.append(Failure(entry.name, entry.identity, stage, reason))
 
+    def add(self, row: Row, crops: Mapping[int, Made]) -> None:
+        """A usable image and its crops of every size."""
+        self.rows.append(row)
+        for size, made in crops.items():
+            self.images[size].append(made.pixels)
+            self.transforms[size].append(made.transform)
+            unknown = np.full((size, size), NO_LABEL, np.uint8)
+            self.labels[size].append(unknown if made.label is None else made.label)
+
 
 def make_crops(
     shard: Shard,
     root: Path,
     sizes: Sequence[int],
     finding: Finding | None,
-    labels: bool,
+    parsing: Parser | MaskFiles | None,
     threads: int,
+    cache: CropCache | None = None,
 ) -> Crops:
     """Crops of all usable images of a shard.
 
@@ -138,8 +95,10 @@ def make_crops(
         root: folder that relative paths start from.
         sizes: sides of the crops to be made.
         finding: how faces are found and aligned; None for crops that are aligned.
-        labels: whether the manifest's region masks are read and warped along.
+        parsing: who tells the regions of a picture, which are warped along; a parser needs `finding`.
         threads: how many images are decoded at the same time.
+        cache: what is known of pictures that were cropped before with this finding and parser, and takes
+            what is made.
     """
     crops = Crops(
         images={size: [] for size in sizes},
@@ -147,56 +106,81 @@ def make_crops(
         labels={size: [] for size in sizes},
     )
     with ThreadPoolExecutor(threads) as pool:
-        for batch in _batches(_decoded(pool, shard, root, ahead=2 * threads)):
-            pictures = [item for item in batch if isinstance(item, _Picture)]
-            found: Iterator[Detection | FaceError | None] = repeat(None)
-            if finding is not None:
-                found = iter(finding.find([p.pixels for p in pictures], [p.source for p in pictures]))
-            for item in batch:
-                if isinstance(item, Failure):
-                    crops.failures.append(item)
-                else:
-                    _add(crops, item, root, finding, next(found), labels)
+        for batch in _batches(_loaded(pool, shard, root, sizes, cache, ahead=2 * threads)):
+            _add_all(crops, batch, finding, parsing, cache)
     return crops
 
 
 @dataclass(frozen=True)
 class _Picture:
-    """A picture of a shard, decoded."""
+    """A picture of a shard, decoded, or only its crops where they are known.
+
+    Attributes:
+        row: the image.
+        shape: height and width.
+        fingerprint: SHA-1 of the pixels.
+        pixels: (H, W, 3), or None where crops are known.
+        known: the crops that are.
+    """
 
     row: Row
-    pixels: np.ndarray
+    shape: tuple[int, int]
+    fingerprint: str
+    pixels: np.ndarray | None
+    known: Mapping[int, Made] | None = None
 
     @property
     def source(self) -> Picture:
-        """What the cache knows it by."""
+        """What caches know it by."""
         return self.row.sha1, self.row.entry.rect
 
 
-def _decoded(pool: ThreadPoolExecutor, shard: Shard, root: Path, ahead: int) -> Iterator[_Picture | Failure]:
-    """Pictures in order, decoded a few ahead: a large identity never lies in memory as a whole."""
-    waiting: deque[tuple[Row, Future[DecodedImage | DecodeError]]] = deque()
+def _loaded(
+    pool: ThreadPoolExecutor,
+    shard: Shard,
+    root: Path,
+    sizes: Sequence[int],
+    cache: CropCache | None,
+    ahead: int,
+) -> Iterator[_Picture | Failure]:
+    """Pictures in order, loaded a few ahead: a large identity never lies in memory as a whole."""
+    waiting: deque[tuple[Row, Future[_Picture | DecodeError]]] = deque()
     seen: dict[tuple[int, str], str] = {}
 
     def finish() -> _Picture | Failure:
-        row, decoding = waiting.popleft()
-        entry, decoded = row.entry, decoding.result()
-        if isinstance(decoded, DecodeError):
-            return Failure(entry.name, entry.identity, "decode", str(decoded))
-        picture = row.identity, hashlib.sha1(decoded.pixels.data, usedforsecurity=False).hexdigest()
+        row, loading = waiting.popleft()
+        entry, loaded = row.entry, loading.result()
+        if isinstance(loaded, DecodeError):
+            return Failure(entry.name, entry.identity, "decode", str(loaded))
+        picture = row.identity, loaded.fingerprint
         if picture in seen:
             return Failure(entry.name, entry.identity, "duplicate", f"same picture as {seen[picture]}")
         seen[picture] = entry.name
-        return _Picture(replace(row, sha1=decoded.sha1), decoded.pixels)
+        return loaded
 
     for number, identity in enumerate(shard.identities):
         for offset, entry in enumerate(identity.entries):
             row = Row(entry, identity.first + offset, number, "")
-            waiting.append((row, pool.submit(_read, root, entry)))
+            waiting.append((row, pool.submit(_load, row, root, sizes, cache)))
             if len(waiting) > ahead:
                 yield finish()
     while waiting:
         yield finish()
+
+
+def _load(row: Row, root: Path, sizes: Sequence[int], cache: CropCache | None) -> _Picture | DecodeError:
+    entry = row.entry
+    try:
+        data = read_bytes(root / entry.path, entry.spans)
+        row = replace(row, sha1=hashlib.sha1(data, usedforsecurity=False).hexdigest())
+        if cache is not None and (known := cache.get((row.sha1, entry.rect), sizes)) is not None:
+            return _Picture(row, known.shape, known.fingerprint, None, known.crops)
+        pixels = decode_part(data, entry.rect)
+    except DecodeError as error:
+        return error
+    height, width = pixels.shape[:2]
+    fingerprint = hashlib.sha1(pixels.data, usedforsecurity=False).hexdigest()
+    return _Picture(row, (height, width), fingerprint, pixels)
 
 
 def _batches(items: Iterable[_Picture | Failure]) -> Iterator[list[_Picture | Failure]]:
@@ -205,7 +189,7 @@ def _batches(items: Iterable[_Picture | Failure]) -> Iterator[list[_Picture | Fa
     pictures = size = 0
     for item in items:
         batch.append(item)
-        if isinstance(item, _Picture):
+        if isinstance(item, _Picture) and item.pixels is not None:
             pictures += 1
             size += item.pixels.nbytes
         if pictures == HELD or size >= HELD_BYTES:
@@ -215,65 +199,90 @@ def _batches(items: Iterable[_Picture | Failure]) -> Iterator[list[_Picture | Fa
         yield batch
 
 
-def _read(root: Path, entry: Entry) -> DecodedImage | DecodeError:
-    try:
-        return read_image(root / entry.path, entry.spans, entry.rect)
-    except DecodeError as error:
-        return error
+def _add_all(
+    crops: Crops,
+    batch: Sequence[_Picture | Failure],
+    finding: Finding | None,
+    parsing: Parser | MaskFiles | None,
+    cache: CropCache | None,
+) -> None:
+    pictures = [(item, item.pixels) for item in batch if isinstance(item, _Picture)]
+    searched = [(item, pixels) for item, pixels in pictures if pixels is not None]
+    faces: Sequence[Detection | FaceError | None] = [None] * len(searched)
+    if finding is not None:
+        faces = finding.find([pixels for _, pixels in searched], [item.source for item, _ in searched])
+    found = iter(faces)
+    news = []
+    for item in batch:
+        if isinstance(item, Failure):
+            crops.failures.append(item)
+            continue
+        made, whole = item.known, True
+        if made is None:
+            made, whole = _crop(crops, item, finding, next(found), parsing)
+            if made is None:
+                continue
+            if whole:
+                news.append((item.source, Cropped(item.shape, item.fingerprint, made)))
+        if isinstance(parsing, MaskFiles):
+            made = _with_masks(crops, item, made, parsing, aligned=finding is None)
+        crops.add(item.row, made)
+    if cache is not None:
+        cache.put(news)
 
 
-def _add(
+def _crop(
     crops: Crops,
     picture: _Picture,
-    root: Path,
     finding: Finding | None,
     face: Detection | FaceError | None,
-    labels: bool,
-) -> None:
-    row, pixels = picture.row, picture.pixels
-    label = _label(crops, row.entry, pixels, root) if labels else None
-    made = {}
+    parsing: Parser | MaskFiles | None,
+) -> tuple[Mapping[int, Made] | None, bool]:
+    """Crops of a picture, and whether nothing of them failed; None, and the reason noted, where none are."""
+    entry, pixels, sizes = picture.row.entry, picture.pixels, list(crops.images)
+    assert pixels is not None
+    if face is None or finding is None:
+        try:
+            return {size: Made(*resize_crop(pixels, size), None) for size in sizes}, True
+        except FaceError as error:
+            crops.fail(entry, "align", str(error))
+            return None, False
     try:
         if isinstance(face, FaceError):
             raise face
-        transforms = None if finding is None or face is None else finding.transforms(face, crops.images)
+        transforms = finding.transforms(face, sizes)
     except FaceError as error:
-        crops.fail(row.entry, "detect", str(error))
-        return
-    try:
-        for size in crops.images:
-            if transforms is None:
-                crop, transform = resize_crop(pixels, size)
-                mask = None if label is None else resize_label(label, size)
-            else:
-                transform = transforms[size]
-                crop = warp_image(pixels, transform, size)
-                mask = None if label is None else warp_label(label, transform, size)
-            made[size] = crop, transform, mask
-    except FaceError as error:
-        crops.fail(row.entry, "align", str(error))
-        return
-    crops.rows.append(row)
-    for size, (crop, transform, mask) in made.items():
-        crops.images[size].append(crop)
-        crops.transforms[size].append(transform)
-        crops.labels[size].append(np.full((size, size), NO_LABEL, np.uint8) if mask is None else mask)
+        crops.fail(entry, "detect", str(error))
+        return None, False
+    label, whole = None, True
+    if parsing is not None and not isinstance(parsing, MaskFiles):
+        try:
+            label = parsing.parse(pixels, face)
+        except FaceError as error:
+            crops.fail(entry, "parse", f"{error}; the image is used without regions")
+            whole = False
+    made = {}
+    for size, transform in transforms.items():
+        mask = None if label is None else warp_label(label, transform, size)
+        made[size] = Made(warp_image(pixels, transform, size), transform, mask)
+    return made, whole
 
 
-def _label(crops: Crops, entry: Entry, pixels: np.ndarray, root: Path) -> np.ndarray | None:
-    if entry.label is None:
-        return None
+def _with_masks(
+    crops: Crops, picture: _Picture, made: Mapping[int, Made], masks: MaskFiles, aligned: bool
+) -> Mapping[int, Made]:
+    """Crops with the mask of the picture's file, where it has one."""
     try:
-        label = decode_label(root / entry.label)
+        label = masks.read(picture.row.entry, picture.shape)
     except DecodeError as error:
-        crops.fail(entry, "label", f"{entry.label}: {error}; the image is used without it")
-        return None
-    if label.shape != pixels.shape[:2]:
-        crops.fail(
-            entry,
-            "label",
-            f"{entry.label} is {label.shape[1]}x{label.shape[0]} where the image is "
-            f"{pixels.shape[1]}x{pixels.shape[0]}; the image is used without it",
+        crops.fail(picture.row.entry, "label", str(error))
+        return made
+    if label is None:
+        return made
+    return {
+        size: replace(
+            crop,
+            label=resize_label(label, size) if aligned else warp_label(label, crop.transform, size),
         )
-        return None
-    return label
+        for size, crop in made.items()
+    }

@@ -18,8 +18,9 @@ from leamfast.faces.selection import Detection
 
 __all__ = ["PARSERS", "UNKNOWN", "Parser", "ParserSpec", "parse_parser"]
 
-PARSERS = ("farl", "bisenet", "polygons", "labels", "none")
-WITH_FILE = ("farl", "bisenet")
+PARSERS = ("farl", "bisenet", "polygons", "masks", "labels", "none")
+WITH_PATH = ("farl", "bisenet", "masks")
+OF_FACES = ("farl", "bisenet", "polygons")
 
 
 class Parser(Protocol):
@@ -48,54 +49,58 @@ class ParserSpec:
 
     Attributes:
         name: one of `PARSERS`.
-        weights: TorchScript archive of `farl` and `bisenet`, else None.
+        path: TorchScript archive of `farl` and `bisenet`, folder of `masks`, else None.
     """
 
     name: str
-    weights: Path | None = None
+    path: Path | None = None
 
     @property
-    def needs_landmarks(self) -> bool:
-        """Whether the detector must give 68 landmarks."""
-        return self.name == "polygons"
+    def of_faces(self) -> bool:
+        """Whether it looks at the photo and at the face that was found in it; else masks lie in files."""
+        return self.name in OF_FACES
 
-    def load(self, device: torch.device | str = "cpu") -> Parser | None:
-        """The parser itself, on a device; None for `labels`, the masks of the data set, and `none`.
+    def load(self, device: torch.device | str = "cpu") -> Parser:
+        """The parser itself, on a device.
 
         Raises:
             RequestError: its weights are missing, others or not safe to run, or facer is not installed.
+            ValueError: it is none of faces.
         """
+        if not self.of_faces:
+            raise ValueError(f"parser {self.name} has nothing to load")
         if self.name == "polygons":
             from leamfast.faces.parse_polygons import PolygonParser
 
             return PolygonParser()
-        if self.name not in WITH_FILE:
-            return None
         from leamfast.faces.parse_farl import BisenetParser, FarlParser
 
-        if self.weights is None:
+        if self.path is None:
             raise RequestError(f"parser {self.name} needs its weights: {self.name}=FILE")
-        return (FarlParser if self.name == "farl" else BisenetParser)(self.weights, device)
+        return (FarlParser if self.name == "farl" else BisenetParser)(self.path, device)
 
 
 def parse_parser(text: str) -> ParserSpec:
     """Read a parser as written on the command line.
 
     `farl=FILE` and `bisenet=FILE`, with FILE a TorchScript archive; `polygons`, from the landmarks of
-    detector dlib; `labels`, the masks that come with the data; `none`.
+    detector dlib; `masks=DIR`, PNG files in a folder that mirrors the data set; `labels`, the masks that come
+    with the data; `none`.
 
     Raises:
         RequestError: another parser, or no file where one is needed, or one that does not exist.
     """
-    name, equals, file = text.partition("=")
-    if name not in PARSERS or (name in WITH_FILE) != bool(file) or (equals and name not in WITH_FILE):
+    name, equals, place = text.partition("=")
+    if name not in PARSERS or (name in WITH_PATH) != bool(place) or (equals and name not in WITH_PATH):
         raise RequestError(
-            "parser must be farl=FILE or bisenet=FILE, with FILE a TorchScript archive, or polygons, labels "
-            f"or none, got {text!r}"
+            "parser must be farl=FILE or bisenet=FILE, with FILE a TorchScript archive, masks=DIR, with DIR "
+            f"a folder of PNG files that mirrors the data set, or polygons, labels or none, got {text!r}"
         )
-    if not file:
+    if not place:
         return ParserSpec(name)
-    weights = Path(file).expanduser()
-    if not weights.is_file():
-        raise RequestError(f"parser must name a file of weights, got {text!r}: there is no file {file}")
-    return ParserSpec(name, weights)
+    path = Path(place).expanduser()
+    if name == "masks" and not path.is_dir():
+        raise RequestError(f"parser must name a folder of masks, got {text!r}: there is no folder {place}")
+    if name != "masks" and not path.is_file():
+        raise RequestError(f"parser must name a file of weights, got {text!r}: there is no file {place}")
+    return ParserSpec(name, path)

@@ -6,6 +6,7 @@ Every dimension has a scale, so that `xarray.open_datatree(..., engine="h5netcdf
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -30,12 +31,18 @@ __all__ = ["IndexSummary", "build_index", "write_index"]
 
 @dataclass(frozen=True)
 class IndexSummary:
-    """What an index covers."""
+    """What an index covers.
+
+    Attributes:
+        parts, rows, persons: how many.
+        left_out: rows of failures.csv by stage.
+        complete: whether all shards of the plan are there.
+    """
 
     parts: int
     rows: int
     persons: int
-    failures: int
+    left_out: dict[str, int]
     complete: bool
 
 
@@ -128,7 +135,8 @@ def build_index(
         )
         index.flush()
         image = index.id.get_file_image()
-    return IndexSummary(len(parts), rows, persons, len(failures), complete), _csv(failures), image
+    left_out = dict(Counter(row[FAILURE_FIELDS.index("stage")] for row in failures))
+    return IndexSummary(len(parts), rows, persons, left_out, complete), _csv(failures), image
 
 
 def _read_source(path: Path, name: str, row: int, person: int) -> _Source:

@@ -256,9 +256,10 @@ def test_a_reference_that_equals_its_image_without_being_the_same_file(faces, tm
     pixels[0, 0, 0] ^= 1  # another picture, nearly the same embedding
     Image.fromarray(pixels).save(data / "p/001.png")
     go(data, tmp_path / "out")
-    assert [(row[2], "equals the image" in row[3]) for row in failures(tmp_path / "out")] == [
-        ("reference", True)
-    ] * 2
+    *equal, near = failures(tmp_path / "out")
+    assert [(row[2], "equals the image" in row[3]) for row in equal] == [("reference", True)] * 2
+    assert near[:3] == ["p/001.png", "p", "pair"]
+    assert near[3] == "near-duplicate of p/000.png for demo (cosine 1.0000): left out of pairs"
     with open_results(tmp_path / "out") as results:
         assert np.isnan(results.map("demo", TAP)).all()
 

@@ -16,9 +16,9 @@ from leamfast.datasets.folders import read_folders
 from leamfast.engine import crops
 from leamfast.engine.crops import Crops, Finding, make_crops
 from leamfast.engine.plan import plan_shards
-from leamfast.faces import cache
+from leamfast.faces import cache, value_cache
 from leamfast.faces.alignment import ARCFACE_TEMPLATE, FaceError
-from leamfast.faces.cache import FaceCache, cache_file, face_cache
+from leamfast.faces.cache import FaceCache, face_cache
 from leamfast.faces.detection import DetectorSpec
 from leamfast.faces.selection import Detection, Scores
 
@@ -35,6 +35,10 @@ def kept(tmp_path: Path, notes: list[str]) -> Iterator[FaceCache]:
     opened = FaceCache(["detector"], tmp_path / "cache" / "faces.sqlite3", notes.append)
     yield opened
     opened.close()
+
+
+def file_of(kept: FaceCache) -> Path:
+    return kept._values.file
 
 
 def face(seed: int = 0, landmarks: bool = False) -> Detection:
@@ -63,7 +67,7 @@ def test_faces_and_reasons_come_back_bit_for_bit(kept: FaceCache, notes: list[st
     five, many = face(0), face(1, landmarks=True)
     reason = FaceError("no face found: the best candidate scores 0.62, more than 0.8 is needed – ü")
     kept.keep([(("a", None), five), (("b", (1, 2, 3, 4)), many), (("c", None), reason)], "one")
-    for again in (kept, FaceCache(["detector"], kept.file, notes.append)):
+    for again in (kept, FaceCache(["detector"], file_of(kept), notes.append)):
         found = again.look_up([("c", None), ("a", None), ("?", None), ("b", (1, 2, 3, 4))], "one")
         assert isinstance(found[0], FaceError)
         assert str(found[0]) == str(reason)
@@ -80,7 +84,7 @@ def test_a_key_is_all_that_a_result_depends_on(kept: FaceCache) -> None:
     kept.keep([(("a", None), face())], "one")
     assert kept.look_up([("a", (0, 0, 1, 1)), ("b", None)], "one") == [None, None]
     assert kept.look_up([("a", None)], "largest") == [None]
-    other = FaceCache(["other"], kept.file)
+    other = FaceCache(["other"], file_of(kept))
     assert other.look_up([("a", None)], "one") == [None]
     other.close()
     assert_same(kept.look_up([("a", None)], "one")[0], face())
@@ -97,7 +101,7 @@ def test_other_weights_names_devices_and_code_are_other_keys(
     def known(spec: DetectorSpec, device: str = "cpu") -> bool:
         opened = face_cache(spec, device)
         assert opened is not None
-        assert opened.file == cache_file() == tmp_path / "leamfast" / "faces.sqlite3"
+        assert value_cache.cache_folder() == tmp_path / "leamfast"
         (found,) = opened.look_up([("a", None)], "one")
         opened.close()
         return found is not None
@@ -139,7 +143,7 @@ def test_two_processes_write_at_once(kept: FaceCache, notes: list[str]) -> None:
     paths = os.pathsep.join((str(ROOT), str(ROOT / "kernels")))
     writers = [
         subprocess.Popen(
-            [sys.executable, "-c", code, str(kept.file), name],
+            [sys.executable, "-c", code, str(file_of(kept)), name],
             cwd=ROOT, env=os.environ | {"PYTHONPATH": paths},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
@@ -158,26 +162,26 @@ def test_a_damaged_file_is_set_aside_with_one_note(kept: FaceCache, notes: list[
     rows = [((str(i), None), face(i, landmarks=True)) for i in range(100)]
     kept.keep(rows, "one")
     kept.close()
-    data = bytearray(kept.file.read_bytes())
+    data = bytearray(file_of(kept).read_bytes())
     if damage == "html":
         data = bytearray(b"<html>not found</html>" * 1000)
     elif damage == "header":
         data[:100] = bytes(100)
     else:
         data[4096:] = b"\xff" * (len(data) - 4096)
-    kept.file.write_bytes(data)
+    file_of(kept).write_bytes(data)
     assert kept.look_up([("1", None)], "one") == [None]
     kept.keep(rows[:2], "one")
     assert_same(kept.look_up([("1", None)], "one")[0], rows[1][1])
     assert len(notes) == 1
     assert "was damaged" in notes[0]
-    assert kept.file.with_name("faces.sqlite3.damaged").is_file()
+    assert file_of(kept).with_name("faces.sqlite3.damaged").is_file()
 
 
 def test_a_damaged_value_is_not_known(kept: FaceCache, notes: list[str]) -> None:
     kept.keep([((name, None), face()) for name in "abc"], "one")
     kept.close()
-    connection = sqlite3.connect(kept.file)
+    connection = sqlite3.connect(file_of(kept))
     with connection:
         values = [row[0] for row in connection.execute("SELECT value FROM found")]
         for value, bad in zip(values, (values[0][:40] + b"!" + values[0][41:], b"", "text"), strict=True):
@@ -192,14 +196,14 @@ def test_a_locked_file_is_not_used(
 ) -> None:
     kept.keep([(("a", None), face())], "one")
     kept.close()
-    monkeypatch.setattr(cache, "TIMEOUT", 0.05)
-    other = sqlite3.connect(kept.file)
+    monkeypatch.setattr(value_cache, "TIMEOUT", 0.05)
+    other = sqlite3.connect(file_of(kept))
     other.execute("BEGIN IMMEDIATE")
     assert_same(kept.look_up([("a", None)], "one")[0], face())  # who reads does not wait for who writes
     for _ in range(3):
         kept.keep([(("b", None), face())], "one")
     assert kept.look_up([("a", None)], "one") == [None]
-    assert notes == [f"face cache {kept.file} is not used: database is locked"]
+    assert notes == [f"face cache {file_of(kept)} is not used: database is locked"]
     other.close()
 
 
@@ -213,10 +217,10 @@ def test_a_folder_that_cannot_be_made_is_not_used(tmp_path: Path, notes: list[st
 
 
 def test_what_was_not_used_for_longest_goes(kept: FaceCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "LIMIT", 400_000)
-    monkeypatch.setattr(cache, "FRESH", 0.0)
+    monkeypatch.setattr(kept._values, "limit", 400_000)
+    monkeypatch.setattr(value_cache, "FRESH", 0.0)
     clock = iter(range(1_000_000))
-    monkeypatch.setattr(cache.time, "time", lambda: float(next(clock)))
+    monkeypatch.setattr(value_cache.time, "time", lambda: float(next(clock)))
     for i in range(1000):
         kept.keep([((str(i), None), face(i, landmarks=True))], "one")
         kept.look_up([("0", None)], "one")  # which is used again and again
@@ -255,7 +259,7 @@ def test_crops_are_the_same_with_a_cache_and_image_by_image(
         monkeypatch.setattr(crops, "HELD", held)
         detector.seen = 0
         finding = Finding(detector, cache=cache)
-        return make_crops(shard, manifest.root, [112], finding, labels=False, threads=2), detector.seen
+        return make_crops(shard, manifest.root, [112], finding, None, threads=2), detector.seen
 
     expected, seen = made(None, held=1)
     assert expected.rows

@@ -11,12 +11,11 @@ import pytest
 from leamfast.datasets.decoding import read_image
 from leamfast.errors import RequestError
 from leamfast.faces.alignment import MIRRORED, FaceError
-from leamfast.faces.detection import one_face
 from leamfast.faces.landmarks import DlibDetector, installed_predictor
 from leamfast.faces.parse import PARSERS, UNKNOWN, ParserSpec, parse_parser
 from leamfast.faces.parse_polygons import PolygonParser, draw_polygons
 from leamfast.faces.regions import REGIONS, region_index
-from leamfast.faces.selection import Detection
+from leamfast.faces.selection import Detection, one_face
 from leamfast.store.arrays import NO_LABEL
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,14 +53,15 @@ def test_a_specification_is_read_without_loading_anything(tmp_path: Path) -> Non
     assert parse_parser(f"bisenet={file}") == ParserSpec("bisenet", file)
     for name in ("polygons", "labels", "none"):
         assert parse_parser(name) == ParserSpec(name)
-    assert [name for name in PARSERS if ParserSpec(name).needs_landmarks] == ["polygons"]
-    assert ParserSpec("labels").load() is None
-    assert ParserSpec("none").load() is None
+    assert parse_parser(f"masks={tmp_path}") == ParserSpec("masks", tmp_path)
+    assert [name for name in PARSERS if ParserSpec(name).of_faces] == ["farl", "bisenet", "polygons"]
+    with pytest.raises(ValueError, match="parser labels has nothing to load"):
+        ParserSpec("labels").load()
     assert isinstance(ParserSpec("polygons").load(), PolygonParser)
     assert UNKNOWN == NO_LABEL
 
 
-@pytest.mark.parametrize("text", ["", "farl", "farl=", "bisenet", "polygons=", "polygons=a", "labels=a", "x"])
+@pytest.mark.parametrize("text", ["", "farl", "farl=", "bisenet", "polygons=", "polygons=a", "labels=a", "masks", "x"])
 def test_other_specifications_are_refused(text: str) -> None:
     with pytest.raises(RequestError, match="parser must be farl=FILE or bisenet=FILE") as caught:
         parse_parser(text)
@@ -73,6 +73,8 @@ def test_absent_files_are_refused(tmp_path: Path) -> None:
         parse_parser("farl=/absent.pt")
     with pytest.raises(RequestError, match="there is no file"):
         parse_parser(f"bisenet={tmp_path}")
+    with pytest.raises(RequestError, match="there is no folder /absent"):
+        parse_parser("masks=/absent")
     with pytest.raises(RequestError, match="parser farl needs its weights: farl=FILE"):
         ParserSpec("farl").load()
 
