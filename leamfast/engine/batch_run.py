@@ -110,6 +110,11 @@ def run_batch(request: BatchRequest, note: Callable[[str], None] | None = None) 
         note(f"{manifest.ignored} files without an image's suffix are ignored")
     for reason, number in manifest.left_out.items():
         note(f"left out: {number} x {reason}")
+    if request.align == "paper":
+        note(
+            "models that were trained on arcface crops see more of the picture with --align paper and tell "
+            "people apart less well: look at cosines between different people before you read maps"
+        )
     models = _load_models(request)
     before = read_frozen(folder.settings) if folder.settings.is_file() else None
     settings = _settings(request, manifest, models, before)
