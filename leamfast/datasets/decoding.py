@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from leamfast.datasets.entry import Rect, Spans
 from leamfast.faces.parse_names import UNKNOWN
@@ -144,7 +144,7 @@ def decode_image(source: Path | bytes) -> Pixels:
     with _opened(source) as (image, _):
         rgb = _to_rgb(image)
         turn = UPRIGHT.get(_orientation(image))
-    return np.array(rgb if turn is None else rgb.transpose(turn))
+        return np.array(rgb if turn is None else rgb.transpose(turn))
 
 
 def decode_label(source: Path | bytes) -> Pixels:
@@ -182,7 +182,8 @@ def _read_bytes(path: Path) -> bytes:
     with _readable(path) as size:
         if size > MAX_FILE_BYTES:
             raise DecodeError(f"file is larger than {MAX_FILE_BYTES >> 20} MiB")
-        return path.read_bytes()
+        # Some files of /proc are regular by their own account, hold 0 bytes, and are waited on for ever.
+        return path.read_bytes() if size else b""
 
 
 def _read_spans(path: Path, spans: Spans) -> bytes:
@@ -229,7 +230,7 @@ def _opened(source: Path | bytes) -> Iterator[tuple[Image.Image, bytes]]:
     if not data:
         raise DecodeError("file is empty")
     try:
-        with _pillow_warnings_off(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with _PILLOW_GATE, Image.open(io.BytesIO(data), formats=FORMATS) as image:
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and image.width * image.height > limit:
                 raise DecodeError(f"image has {image.width} x {image.height} pixels, the limit is {limit}")
@@ -250,13 +251,18 @@ def _opened(source: Path | bytes) -> Iterator[tuple[Image.Image, bytes]]:
         raise DecodeError("file is cut off or damaged") from exc
 
 
-class _WarningGate:
-    """Silences Pillow while at least one thread decodes: warning filters belong to the whole process."""
+class _PillowGate:
+    """Makes Pillow silent and strict while at least one thread decodes: both are settings of the process.
+
+    It warns of damaged metadata, which is of no use here, and of bombs, which are refused instead. And where
+    another library has set `LOAD_TRUNCATED_IMAGES`, it fills what a file lacks with grey.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.decoding = 0
         self.filters: warnings.catch_warnings[None] | None = None
+        self.tolerant = False
 
     def __enter__(self) -> None:
         with self.lock:
@@ -265,6 +271,7 @@ class _WarningGate:
                 self.filters = warnings.catch_warnings()
                 self.filters.__enter__()
                 warnings.filterwarnings("ignore", module=r"PIL\.")
+                self.tolerant, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
 
     def __exit__(self, *exception: object) -> None:
         with self.lock:
@@ -272,14 +279,10 @@ class _WarningGate:
             if self.decoding == 0 and self.filters is not None:
                 self.filters.__exit__(None, None, None)
                 self.filters = None
+                ImageFile.LOAD_TRUNCATED_IMAGES = self.tolerant
 
 
-_GATE = _WarningGate()
-
-
-def _pillow_warnings_off() -> _WarningGate:
-    """Pillow warns of damaged metadata, which is of no use here, and of bombs, which are refused instead."""
-    return _GATE
+_PILLOW_GATE = _PillowGate()
 
 
 def _is_complete(data: bytes, kind: str | None) -> bool:

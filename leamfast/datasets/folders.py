@@ -11,7 +11,7 @@ from leamfast.datasets.entry import Entry
 from leamfast.datasets.manifest import Manifest, grouped
 from leamfast.errors import RequestError
 
-__all__ = ["names_in", "read_folders"]
+__all__ = ["listing", "names_in", "read_folders"]
 
 
 def read_folders(folder: Path) -> Manifest:
@@ -33,8 +33,8 @@ def read_folders(folder: Path) -> Manifest:
     entries: list[Entry] = []
     ignored = 0
     loose = False
-    for name, is_folder in _listing(folder):
-        files = _files_below(folder / name, name, ()) if is_folder else iter([name])
+    for name, is_folder in listing(folder):
+        files = _files_below(folder, name) if is_folder else iter([name])
         for file in files:
             if os.path.splitext(file)[1].lower() not in IMAGE_SUFFIXES:
                 ignored += 1
@@ -64,28 +64,51 @@ def names_in(folder: str) -> frozenset[str]:
         raise
 
 
-def _files_below(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
-    """Files at any depth, as POSIX paths that start with `prefix`; links to folders are followed."""
-    status = folder.stat()
-    here = (status.st_dev, status.st_ino)
-    if here in above:
-        raise RequestError(f"DATA must be a tree of folders, got {folder}, a link to a folder above it")
-    for name, is_folder in _listing(folder):
-        if is_folder:
-            yield from _files_below(folder / name, f"{prefix}/{name}", (*above, here))
-        else:
-            yield f"{prefix}/{name}"
-
-
-def _listing(folder: Path) -> list[tuple[str, bool]]:
+def listing(folder: Path) -> list[tuple[str, bool]]:
     """Names in a folder and whether they are folders, in natural order, without hidden ones."""
     with os.scandir(folder) as items:
-        names = [(item.name, item.is_dir()) for item in items if not item.name.startswith(".")]
-    for name, _ in names:
-        # Results hold names as UTF-8; other bytes of a file name reach Python as lone surrogates.
-        if any("\ud800" <= letter <= "\udfff" for letter in name):
-            raise RequestError(f"DATA must have names in UTF-8, got {name!r} in {folder}: rename it")
+        names = [(item.name, _is_folder(item)) for item in items if not item.name.startswith(".")]
     return sorted(names, key=lambda item: _natural_key(item[0]))
+
+
+def _files_below(root: Path, top: str) -> Iterator[str]:
+    """Files at any depth of a folder in the root, as POSIX paths from there; links to folders are followed.
+
+    Folders are kept on a stack of their own: Python's ends where a path may still go on.
+    """
+    levels = [(top, _inode(root / top), iter(listing(root / top)))]
+    while levels:
+        prefix, _, items = levels[-1]
+        for name, is_folder in items:
+            path = f"{prefix}/{name}"
+            if not is_folder:
+                yield path
+                continue
+            here = _inode(root / path)
+            if any(here == inode for _, inode, _ in levels):
+                raise RequestError(
+                    f"DATA must be a tree of folders, got {root / path}, a link to a folder above it: "
+                    "remove the link"
+                )
+            levels.append((path, here, iter(listing(root / path))))
+            break
+        else:
+            levels.pop()
+
+
+def _inode(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def _is_folder(item: os.DirEntry[str]) -> bool:
+    """Whether a folder, or a link to one; a link to itself is a file that fails when it is read."""
+    try:
+        return item.is_dir()
+    except OSError as exc:
+        if exc.errno == errno.ELOOP:
+            return False
+        raise
 
 
 def _natural_key(name: str) -> tuple[list[str | int], str]:

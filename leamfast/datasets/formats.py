@@ -23,7 +23,7 @@ from pathlib import Path
 from leamfast.datasets.folders import read_folders
 from leamfast.datasets.imdbface import is_imdbface, read_imdbface
 from leamfast.datasets.lfw import is_lfw, read_lfw
-from leamfast.datasets.manifest import Manifest
+from leamfast.datasets.manifest import Manifest, is_plain
 from leamfast.datasets.tables import find_table, read_table
 from leamfast.errors import RequestError
 
@@ -85,12 +85,35 @@ def read_manifest(data: Path | str, format: str = AUTO) -> Manifest:
         format: its name, or `auto`.
 
     Raises:
-        RequestError: data is missing, in no known format, holds no image or breaks a rule of its format.
+        RequestError: data is missing, in no known format, holds no image, breaks a rule of its format, or has
+            names that are not UTF-8 or hold a NUL byte.
     """
     path = Path(data)
     found = find_format(path, format)
     with _Readable(path):
-        return found.read(path)
+        manifest = found.read(path)
+        _check_names(manifest)
+    return manifest
+
+
+def _check_names(manifest: Manifest) -> None:
+    """Refuse names that tables and results cannot hold; readers that know the row have said it before."""
+    root = os.path.abspath(manifest.root)
+    if not is_plain(root):
+        raise RequestError(f"DATA must have names in UTF-8, got the folder {root!r}: rename it")
+    for entry in manifest.entries:
+        # One look at all texts of an entry: there may be tens of millions.
+        if is_plain(
+            f"{entry.path}{entry.identity}{entry.label}{entry.inside}{''.join(entry.metadata.values())}"
+        ):
+            continue
+        texts = {"path": entry.path, "identity": entry.identity, "label": entry.label or ""}
+        texts |= {"name inside": entry.inside} | entry.metadata
+        what, text = next(item for item in texts.items() if not is_plain(item[1]))
+        raise RequestError(
+            f"DATA must have names in UTF-8 without NUL bytes, got the {what} {text!r} of {entry.name!r}: "
+            "rename it"
+        )
 
 
 class _Readable:

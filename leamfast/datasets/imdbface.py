@@ -72,9 +72,10 @@ def read_imdbface(path: Path) -> Manifest:
         if len(row) != len(HEADER):
             raise broken(file, where, f"has {len(row)} cells where the header names {len(HEADER)} columns")
         cells = dict(zip(HEADER, (cell.strip() for cell in row), strict=True))
-        for column in ("name", "image"):
-            if not cells[column] or "\0" in cells[column]:
-                raise broken(file, where, f"has the {column} {cells[column]!r}: it cannot be a file's")
+        for column, cell in cells.items():
+            if "\0" in cell or (not cell and column in ("name", "image")):
+                what = "it cannot be a file's" if column in ("name", "image") else "it holds a NUL byte"
+                raise broken(file, where, f"has the {column} {cell!r}: {what}")
         try:
             place = _find(file.parent, cells["name"], cells["image"], listings)
             rect = _rect(cells["rect"], cells["height width"])

@@ -1,7 +1,7 @@
 """Labeled Faces in the Wild, and sets laid out like it: `Name/Name_0001.jpg` and lists of pairs or people."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from leamfast.datasets.decoding import IMAGE_SUFFIXES
@@ -33,6 +33,14 @@ class Pair:
     same: bool
 
 
+@dataclass(slots=True)
+class _Wanted:
+    """The images of a person that lists name: those up to a number, and some more."""
+
+    up_to: int = 0
+    numbers: set[int] = field(default_factory=set)
+
+
 def is_lfw(path: Path) -> bool:
     """Whether a path is a file `pairs.txt` or `people.txt`, or a folder that holds one."""
     if path.is_dir():
@@ -57,21 +65,26 @@ def read_lfw(path: Path) -> Manifest:
     """
     lists = _lists(path)
     root = lists[0].parent
-    wanted: dict[str, set[int]] = {}
+    wanted: dict[str, _Wanted] = {}
     for file in lists:
         if file.name.startswith(PEOPLE):
             for name, images in listed_people(file):
-                wanted.setdefault(name, set()).update(range(1, images + 1))
+                person = wanted.setdefault(name, _Wanted())
+                person.up_to = max(person.up_to, images)
         else:
-            for (name, i), (other, j) in listed_pairs(file):
-                wanted.setdefault(name, set()).add(i)
-                wanted.setdefault(other, set()).add(j)
+            for pair in listed_pairs(file):
+                for name, number in pair:
+                    wanted.setdefault(name, _Wanted()).numbers.add(number)
     entries = []
-    for name, numbers in wanted.items():
+    total = 0
+    for name, person in wanted.items():
+        beyond = sorted(number for number in person.numbers if number > person.up_to)
+        total += person.up_to + len(beyond)
         pictures = _pictures(root, name)
-        stems = (_stem(name, number) for number in sorted(numbers))
+        # A list may say 999999: no more numbers are tried than there are pictures.
+        there = sorted({number for number in map(_number_of, pictures) if 1 <= number <= person.up_to})
+        stems = (_stem(name, number) for number in (*there, *beyond))
         entries += [Entry(f"{name}/{pictures[stem]}", name) for stem in stems if stem in pictures]
-    total = sum(map(len, wanted.values()))
     if not entries:
         raise RequestError(
             f"DATA must hold the images that its lists name, got {root} with none of {total}: "
@@ -118,6 +131,12 @@ def _lists(path: Path) -> list[Path]:
 
 def _stem(name: str, number: int) -> str:
     return f"{name}_{number:04d}"
+
+
+def _number_of(stem: str) -> int:
+    """The number that ends a stem, 0 where there is none."""
+    number = stem.rpartition("_")[2]
+    return int(number) if number.isascii() and number.isdecimal() and len(number) < 10 else 0
 
 
 def _pictures(root: Path, name: str) -> dict[str, str]:

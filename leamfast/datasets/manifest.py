@@ -6,6 +6,7 @@ manifest order on which rows, shards and seeds rest. No image is opened here.
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +15,10 @@ from typing import Any
 
 from leamfast.datasets.entry import Entry
 
-__all__ = ["Manifest", "grouped"]
+__all__ = ["Manifest", "grouped", "is_plain"]
+
+SURROGATES = re.compile("[\ud800-\udfff]")
+"""What the bytes of a file name that is no UTF-8 become in Python."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,11 @@ class Manifest:
                 fields.append(entry.spans)
             digest.update(json.dumps(fields).encode() + b"\n")
         return digest.hexdigest()
+
+
+def is_plain(text: str) -> bool:
+    """Whether tables and results can hold a text: it is UTF-8 without NUL bytes."""
+    return "\0" not in text and (text.isascii() or not SURROGATES.search(text))
 
 
 def grouped(entries: Sequence[Entry]) -> tuple[Entry, ...]:

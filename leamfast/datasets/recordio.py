@@ -77,10 +77,6 @@ def read_recordio(path: Path) -> Manifest:
     for needed in (file, index):
         if not needed.is_file():
             raise _refused(path, f"there is no file {needed}")
-    try:
-        file.name.encode()
-    except UnicodeEncodeError as exc:
-        raise RequestError(f"DATA must have names in UTF-8, got {file.name!r}: rename it") from exc
     keys, offsets = _read_index(index)
     with file.open("rb", buffering=0) as stream:
         return _read_records(file, stream.fileno(), keys, offsets)

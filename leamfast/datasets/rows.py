@@ -52,17 +52,38 @@ def parquet_rows(file: Path) -> Rows:
     """The rows of a Parquet file, numbers as text and missing values empty.
 
     Raises:
-        RequestError: it is no Parquet file, a column holds lists or bytes, or pyarrow is missing.
+        RequestError: it is no Parquet file, a column holds lists, bytes or values that Python cannot hold, or
+            pyarrow is missing.
     """
     pyarrow, parquet = import_pyarrow(file)
     try:
-        table = parquet.read_table(file, partitioning=None)
-    except pyarrow.ArrowException as exc:
+        with parquet.ParquetFile(file) as stored:
+            table = stored.read()
+        names = table.column_names
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as exc:
+        if isinstance(exc, OSError) and exc.errno is not None:  # the system's, not pyarrow's of damaged files
+            raise
         raise RequestError(f"manifest must be a Parquet file, got {file}: it cannot be read as one") from exc
-    yield "column names", table.column_names
-    columns = [_as_text(file, name, table.column(name).to_pylist()) for name in table.column_names]
+    yield "column names", names
+    columns = [_as_text(file, name, _cells(file, name, table.column(i))) for i, name in enumerate(names)]
     for number, cells in enumerate(zip(*columns, strict=True), start=1):
         yield f"row {number}", list(cells)
+
+
+def _cells(file: Path, name: str, column: Any) -> list[Any]:
+    try:
+        cells: list[Any] = column.to_pylist()
+    except UnicodeDecodeError as exc:
+        raise RequestError(
+            f"manifest must be UTF-8, got {file} with other bytes in column {name!r}: "
+            "save it in that encoding"
+        ) from exc
+    except Exception as exc:  # dates beyond Python's, unknown time zones: each raises its own
+        raise RequestError(
+            f"manifest columns must hold text or numbers, got {file}, column {name!r}, with {column.type} "
+            "that Python cannot hold: save it as text"
+        ) from exc
+    return cells
 
 
 def _as_text(file: Path, name: str, cells: list[Any]) -> list[str]:

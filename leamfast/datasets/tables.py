@@ -19,6 +19,7 @@ from leamfast.errors import RequestError
 __all__ = [
     "COLUMN_NAME",
     "LABEL",
+    "MAX_COLUMNS",
     "PLACE",
     "REQUIRED",
     "RESERVED_COLUMNS",
@@ -31,7 +32,9 @@ __all__ = [
 REQUIRED = ("path", "identity")
 LABEL = "label"
 PLACE = ("inside", "spans", "rect")
-COLUMN_NAME = re.compile(r"[^\W\d][\w .-]*")
+COLUMN_NAME = re.compile(r"[^\W\d][\w .-]{0,99}")
+MAX_COLUMNS = 200
+"""Metadata columns at most: HDF5 takes no more than a few thousand arrays that share the axis of the rows."""
 # Metadata columns become arrays in the result file, beside those that it has of its own.
 RESERVED_COLUMNS = frozenset({"sha1", "position", "row", "person", "region", "threshold"})
 TABLE_FILES = ("manifest.csv", "manifest.parquet")
@@ -78,7 +81,7 @@ def read_table(path: Path) -> Manifest:
         entry = _entry(file, where, _cells(file, where, names, row), columns)
         key = (os.path.normpath(os.path.join(file.parent, entry.path)), entry.inside, entry.rect)
         if key in seen:
-            raise broken(file, where, f"repeats the path {entry.name!r} of {seen[key]}")
+            raise broken(file, where, f"repeats the path {entry.name!r} of {seen[key]}: list an image once")
         seen[key] = where
         entries.append(entry)
     if not entries:
@@ -93,6 +96,11 @@ def check_columns(file: Path, where: str, names: Sequence[str]) -> tuple[str, ..
             raise broken(
                 file, where, f"names no column {name!r}: the first line must be path,identity,... with commas"
             )
+    metadata = tuple(name for name in names if name not in (*REQUIRED, LABEL, *PLACE))
+    if len(metadata) > MAX_COLUMNS:
+        raise broken(
+            file, where, f"names {len(metadata)} metadata columns, at most {MAX_COLUMNS} fit: leave some out"
+        )
     for name in names:
         if names.count(name) > 1:
             raise broken(file, where, f"names the column {name!r} twice")
@@ -100,13 +108,14 @@ def check_columns(file: Path, where: str, names: Sequence[str]) -> tuple[str, ..
             raise broken(
                 file,
                 where,
-                f"has the column name {name!r}: use letters, digits, spaces and _ . - after a first letter",
+                f"has the column name {name[:120]!r}: use letters, digits, spaces and _ . - after a first "
+                "letter, at most 100",
             )
         if name in RESERVED_COLUMNS:
             raise broken(
                 file, where, f"has the column name {name!r}, which results use themselves: rename it"
             )
-    return tuple(name for name in names if name not in (*REQUIRED, LABEL, *PLACE))
+    return metadata
 
 
 def leaves(path: str) -> bool:

@@ -58,11 +58,8 @@ def read_verification(path: Path) -> Manifest:
     if not path.is_file():
         raise _refused(path, "there is no such file")
     try:
-        path.name.encode()
         with path.open("rb") as stream:
             images, same = _parts(_Machine(stream).run())
-    except UnicodeEncodeError as exc:
-        raise RequestError(f"DATA must have names in UTF-8, got {path.name!r}: rename it") from exc
     except _Unreadable as exc:
         raise _refused(path, str(exc)) from exc
 

@@ -19,9 +19,9 @@ from typing import Any, BinaryIO
 
 from leamfast.datasets.decoding import IMAGE_SUFFIXES
 from leamfast.datasets.entry import Entry
-from leamfast.datasets.folders import _listing
-from leamfast.datasets.manifest import Manifest, grouped
-from leamfast.datasets.tables import COLUMN_NAME, LABEL, PLACE, REQUIRED, RESERVED_COLUMNS
+from leamfast.datasets.folders import listing
+from leamfast.datasets.manifest import Manifest, grouped, is_plain
+from leamfast.datasets.tables import COLUMN_NAME, LABEL, MAX_COLUMNS, PLACE, REQUIRED, RESERVED_COLUMNS
 from leamfast.errors import RequestError
 
 __all__ = ["read_webdataset"]
@@ -30,10 +30,8 @@ PACKED = re.compile(r"\.(tar\.\w+|tgz|tbz2?|txz)$", re.IGNORECASE)
 MEMBER = re.compile(r"((?:.*/)?[^./][^./]*)(\.[^/]+)", re.DOTALL)
 TEXT_SUFFIXES = (".cls", ".json", ".txt")
 TAKEN = frozenset({*REQUIRED, LABEL, *PLACE, *RESERVED_COLUMNS})
-UNFIT = re.compile("[\0\ud800-\udfff]")
 IDENTITY_KEYS = ("identity", "label")
 MAX_TEXT_BYTES = 1 << 20
-MAX_COLUMNS = 200
 COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
 BEYOND = "member that reaches beyond the end of its shard"
@@ -96,14 +94,10 @@ def read_webdataset(path: Path) -> Manifest:
 def _shards(path: Path) -> list[Path]:
     """The tar files that `path` names, in natural order."""
     if path.is_file():
-        try:
-            path.name.encode()
-        except UnicodeEncodeError as exc:
-            raise RequestError(f"DATA must have names in UTF-8, got {path.name!r}: rename it") from exc
         return [path]
     if not path.is_dir():
         raise _refused(path, "there is no such file or folder")
-    names = [name for name, is_folder in _listing(path) if not is_folder]
+    names = [name for name, is_folder in listing(path) if not is_folder]
     for name in names:
         if PACKED.search(name):
             raise _refused(path, f"{name} is compressed: unpack it to a .tar")
@@ -130,7 +124,7 @@ def _samples(shard: Path, stream: BinaryIO, left_out: Counter[str]) -> tuple[dic
             left_out[NO_FILE] += 1
         elif not 0 <= member.size <= size - member.offset_data:
             left_out[BEYOND] += 1
-        elif not _is_plain(member.name):
+        elif not is_plain(member.name):
             left_out[NO_NAME] += 1
         elif match is None or suffix not in (*IMAGE_SUFFIXES, *TEXT_SUFFIXES):
             ignored += 1
@@ -201,7 +195,7 @@ def _entries(
     scalars = {name: _scalar(value) for name, value in fields.items()}
     named = (texts.get(".cls"), *map(scalars.get, IDENTITY_KEYS), texts.get(".txt"))
     identity = next((name.strip() for name in named if name and name.strip()), None)
-    if identity is None or not _is_plain(identity):
+    if identity is None or not is_plain(identity):
         left_out[NO_IDENTITY] += len(sample.images)
         return
     metadata: dict[str, str] = {}
@@ -211,7 +205,7 @@ def _entries(
         new = name not in columns
         if new and (len(columns) == MAX_COLUMNS or not _names_column(name)):
             left_out[NO_COLUMN] += 1
-        elif not _is_plain(text):
+        elif not is_plain(text):
             left_out[NO_VALUE] += 1
         else:
             columns[name] = None
@@ -236,11 +230,6 @@ def _scalar(value: Any) -> str | None:
 
 def _names_column(name: str) -> bool:
     return name not in TAKEN and name == name.strip() and COLUMN_NAME.fullmatch(name) is not None
-
-
-def _is_plain(text: str) -> bool:
-    """Whether tables and results can hold a text: it is UTF-8 without NUL bytes."""
-    return not UNFIT.search(text)
 
 
 def _refused(file: Path, reason: str) -> RequestError:

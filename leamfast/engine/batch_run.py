@@ -48,6 +48,7 @@ class BatchReport:
         images: usable images stored.
         identities: people.
         failures: rows of failures.csv; `left_out`: by stage, from `decode` to `pair`.
+        shared_pictures: pictures that stand under more than one person.
         shards: shards computed now; `skipped`: found finished.
         failed_shards: shards that could not be computed.
         interrupted: whether Ctrl-C ended the run early.
@@ -60,6 +61,7 @@ class BatchReport:
     identities: int
     failures: int
     left_out: dict[str, int]
+    shared_pictures: int
     shards: int
     skipped: int
     failed_shards: int
@@ -161,6 +163,7 @@ def run_batch(request: BatchRequest, note: Callable[[str], None] | None = None) 
         identities=summary.persons,
         failures=sum(summary.left_out.values()),
         left_out=summary.left_out,
+        shared_pictures=summary.shared,
         shards=len(report.done),
         skipped=summary.parts - len(report.done),
         failed_shards=len(report.failed),

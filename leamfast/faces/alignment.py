@@ -16,12 +16,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from leamfast.errors import RequestError
+from leamfast.faces.parse_names import UNKNOWN
 
 __all__ = [
     "ARCFACE_TEMPLATE",
     "MIRRORED",
     "FaceError",
     "five_points",
+    "import_opencv",
     "paper_transform",
     "resize_crop",
     "resize_image",
@@ -176,19 +178,22 @@ def paper_transform(landmarks: ArrayLike, size: int) -> Transform:
 
 def warp_image(image: Pixels, transform: ArrayLike, size: int) -> Pixels:
     """Crop (size, size, 3) of an image (H, W, 3), uint8: bilinear, 0 outside the image."""
-    return _warp(image, transform, size, "INTER_LINEAR")
+    return _warp(image, transform, size, "INTER_LINEAR", 0)
 
 
 def warp_label(label: Pixels, transform: ArrayLike, size: int) -> Pixels:
-    """Crop (size, size) of a label image (H, W), uint8: nearest pixel, 0 (background) outside."""
-    return _warp(label, transform, size, "INTER_NEAREST")
+    """Crop (size, size) of labels (H, W), uint8: those of the nearest pixel, and outside of them `UNKNOWN`.
+
+    Nobody knows what a photo leaves out: it is no background.
+    """
+    return _warp(label, transform, size, "INTER_NEAREST", UNKNOWN)
 
 
 def resize_image(image: Pixels, width: int, height: int) -> Pixels:
     """Image (H, W, 3) at (height, width, 3): pixel areas where it shrinks, bilinear where it grows."""
     if image.shape[:2] == (height, width):
         return image
-    cv2 = _opencv()
+    cv2 = import_opencv()
     shrinks = width <= image.shape[1] and height <= image.shape[0]
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
@@ -219,25 +224,29 @@ def resize_label(label: Pixels, size: int) -> Pixels:
         FaceError: the labels are not square.
     """
     _square_side(label, size)
-    cv2 = _opencv()
+    cv2 = import_opencv()
     # The plain INTER_NEAREST of OpenCV takes the pixel up and left of the nearest one.
     return cv2.resize(label, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
-def _warp(image: Pixels, transform: ArrayLike, size: int, interpolation: str) -> Pixels:
+def _warp(image: Pixels, transform: ArrayLike, size: int, interpolation: str, outside: int) -> Pixels:
     _check_size(size)
     matrix = np.asarray(transform, dtype=np.float64)
     if matrix.shape != (2, 3):
         raise ValueError(f"transform must have shape (2, 3), got {matrix.shape}")
-    cv2 = _opencv()
-    return cv2.warpAffine(
-        np.ascontiguousarray(image),
-        matrix,
-        (size, size),
-        flags=getattr(cv2, interpolation),
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=0,
-    )
+    cv2 = import_opencv()
+    try:
+        return cv2.warpAffine(
+            np.ascontiguousarray(image),
+            matrix,
+            (size, size),
+            flags=getattr(cv2, interpolation),
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=(outside,) * 3,
+        )
+    except cv2.error as exc:  # before version 5 it takes no side of 32767 pixels or more
+        height, width = image.shape[:2]
+        raise FaceError(f"picture of {width}x{height} pixels is too large to be warped") from exc
 
 
 def _landmarks(landmarks: ArrayLike) -> NDArray[np.float64]:
@@ -260,7 +269,7 @@ def _check_size(size: int) -> None:
         raise ValueError(f"size must be at least 1 pixel, got {size}")
 
 
-def _opencv() -> ModuleType:
+def import_opencv() -> ModuleType:
     """OpenCV, imported at first use so that a machine without its system libraries gets a plain sentence."""
     try:
         import cv2

@@ -4,6 +4,7 @@ Parsing happens on the original photo, once, and its labels are warped (nearest)
 right are the person's own: `re`, the right eye, lies left in the picture.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -98,9 +99,9 @@ def parse_parser(text: str) -> ParserSpec:
         )
     if not place:
         return ParserSpec(name)
-    path = Path(place).expanduser()
-    if name == "masks" and not path.is_dir():
+    path = Path(os.path.expanduser(place))
+    if name == "masks" and not os.path.isdir(path):
         raise RequestError(f"parser must name a folder of masks, got {text!r}: there is no folder {place}")
-    if name != "masks" and not path.is_file():
+    if name != "masks" and not os.path.isfile(path):
         raise RequestError(f"parser must name a file of weights, got {text!r}: there is no file {place}")
     return ParserSpec(name, path)

@@ -2,17 +2,13 @@
 
 import zipfile
 from pathlib import Path
-from typing import Any
 
-import torch
-
-from leamfast.errors import RequestError
-from leamfast.models.torchscript import _refuse_code_at_loading, _refuse_files
+from leamfast.errors import RequestError, first_line
+from leamfast.models.downloads import WEB_PAGE, is_web_page
+from leamfast.models.torchscript import read_script
 from leamfast.models.zips import check_end, check_members
 
-__all__ = ["check_script", "first_line"]
-
-_C: Any = torch._C  # its types are incomplete
+__all__ = ["check_script"]
 
 
 def check_script(path: Path) -> None:
@@ -29,7 +25,7 @@ def check_script(path: Path) -> None:
         raise RequestError(f"{must}: there is no such file")
     try:
         _check_zip(path)
-        _check_code(path)
+        read_script(path)
     except zipfile.BadZipFile as exc:
         raise RequestError(f"{must}: {_what_else(path)}") from exc
     except OSError as exc:
@@ -38,11 +34,6 @@ def check_script(path: Path) -> None:
         raise RequestError(f"{must}: {exc}") from exc
     except Exception as exc:  # a file that is damaged, or made to do harm, can say anything
         raise RequestError(f"{must}: it is damaged or of a kind not known here: {first_line(exc)}") from exc
-
-
-def first_line(exc: Exception) -> str:
-    """The first line of a message that says something."""
-    return next((line.strip() for line in str(exc).splitlines() if line.strip()), type(exc).__name__)
 
 
 def _check_zip(path: Path) -> None:
@@ -60,20 +51,10 @@ def _check_zip(path: Path) -> None:
         raise RequestError(f"it is {kind}")
 
 
-def _check_code(path: Path) -> None:
-    _refuse_code_at_loading(path)
-    unit = _C.CompilationUnit()
-    _C.import_ir_module(unit, str(path), torch.device("cpu"), {}, False)
-    for function in unit.get_functions():
-        _refuse_files(function.graph)
-
-
 def _what_else(path: Path) -> str:
     """What a file that is no zip file seems to be."""
-    with path.open("rb") as file:
-        start = file.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        return "it is a web page, as a download gives that failed: download it again"
-    if not start:
+    if is_web_page(path):
+        return WEB_PAGE
+    if not path.stat().st_size:
         return "it is empty"
     return "it is no zip file, or only a part of one"

@@ -29,9 +29,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from leamfast.errors import RequestError
+from leamfast.errors import RequestError, first_line
 from leamfast.faces.alignment import FaceError
-from leamfast.faces.parse_archives import check_script, first_line
+from leamfast.faces.parse_archives import check_script
 from leamfast.faces.parse_names import CELEBAMASK_HQ, UNKNOWN, class_regions, read_names
 from leamfast.faces.parse_part import cut_part
 from leamfast.faces.regions import REGIONS

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leamfast.errors import RequestError
-from leamfast.faces.alignment import FaceError, _opencv
+from leamfast.faces.alignment import FaceError, import_opencv
 from leamfast.faces.parse_names import UNKNOWN
 from leamfast.faces.regions import region_index
 from leamfast.faces.selection import Detection
@@ -71,7 +71,7 @@ def draw_polygons(landmarks: NDArray, height: int, width: int) -> NDArray[np.uin
         raise FaceError("face landmarks are not finite")
     if np.abs(points).max() > FARTHEST:
         raise FaceError(f"face landmarks lie more than {FARTHEST:.0f} pixels away")
-    cv2 = _opencv()
+    cv2 = import_opencv()
     labels = np.full((height, width), UNKNOWN, np.uint8)
     for region, polygon in polygons(points, cv2):
         corners = np.round(polygon * (1 << SHIFT)).astype(np.int32)

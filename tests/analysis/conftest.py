@@ -75,6 +75,7 @@ def write_run(
     scales = np.where(np.isnan(maps).any(axis=(1, 2)), np.nan, np.broadcast_to(scale, rows))
     arrays = {
         "image/path": Array(text([f"{i}.png" for i in range(rows)]), ("row",)),
+        "image/sha1": Array(np.array([f"{row:040x}" for row in range(len(people))], dtype=object), ("row",)),
         "image/identity": Array(np.array(people), ("row",), "person"),
         "identity/name": Array(text([f"person {i}" for i in range(persons)]), ("person",)),
         f"crop/{size}/transform": Array(np.zeros((rows, 2, 3)), ("row", "affine_y", "affine_x")),

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,10 +79,39 @@ def test_links_to_folders_are_followed_and_loops_refused(tmp_path: Path) -> None
         read_manifest(folder)
 
 
+def test_a_link_that_leads_nowhere_or_to_itself_is_a_file(tmp_path: Path) -> None:
+    touch(tmp_path, "ann/a.jpg")
+    (tmp_path / "ann" / "b.jpg").symlink_to("b.jpg")
+    (tmp_path / "ann" / "c.jpg").symlink_to("/nowhere/c.jpg")
+    assert [entry.path for entry in read_manifest(tmp_path).entries] == [
+        "ann/a.jpg",
+        "ann/b.jpg",
+        "ann/c.jpg",
+    ]
+
+
+def test_folders_deeper_than_the_stack_of_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    depth = 1200
+    (tmp_path / "ann").mkdir()
+    monkeypatch.chdir(tmp_path / "ann")
+    for _ in range(depth):
+        os.mkdir("d")
+        os.chdir("d")
+    Path("a.jpg").touch()
+    monkeypatch.chdir(tmp_path)
+    assert pairs(read_manifest(tmp_path)) == [("ann/" + depth * "d/" + "a.jpg", "ann")]
+    subprocess.run(["rm", "-rf", tmp_path / "ann"], check=True)  # pytest's own removal is recursive
+
+
 def test_names_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
-    touch(tmp_path, "ann/a.jpg", "ann/b\udcff.jpg")
-    with pytest.raises(RequestError, match="must have names in UTF-8.*rename it"):
-        read_manifest(tmp_path)
+    folder = touch(tmp_path / "d", "ann/a.jpg", "ann/b\udcff.jpg")
+    with pytest.raises(RequestError, match=r"names in UTF-8.*the path 'ann/b.udcff\.jpg'.*rename it"):
+        read_manifest(folder)
+    (folder / "ann" / "b\udcff.jpg").rename(folder / "ann" / "b\udcff.txt")
+    assert read_manifest(folder).ignored == 1
+    folder = folder.rename(tmp_path / "d\udcff")
+    with pytest.raises(RequestError, match=r"must have names in UTF-8, got the folder '.*udcff': rename it"):
+        read_manifest(folder)
 
 
 def test_names_of_every_script_and_length(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Which format DATA is taken for, in which order, and what unknown ones are told."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -124,6 +125,22 @@ def test_readers_that_are_imported_when_called(
     setattr(stand_in, function, refuse)
     with pytest.raises(RequestError, match=rf"must be readable, got .*{file}: permission denied"):
         read_manifest(path)
+
+
+@pytest.mark.parametrize("text", ["a\udcff", "a\0"])
+@pytest.mark.parametrize("where", ["path", "identity", "label", "inside", "metadata"])
+@pytest.mark.parametrize("format", FORMATS)
+def test_names_that_cannot_be_kept_are_refused_in_every_format(
+    format: str, where: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = Entry("a.jpg", "ann", None, {"age": "7"})
+    bad = replace(entry, **{where: {"age": text} if where == "metadata" else text})
+    reader = replace(FORMATS[format], read=lambda path: Manifest(path, (entry, bad), ("age",)))
+    monkeypatch.setitem(FORMATS, format, reader)
+    what = {"inside": "name inside", "metadata": "age"}.get(where, where)
+    with pytest.raises(RequestError) as caught:
+        read_manifest(tmp_path, format)
+    assert f"DATA must have names in UTF-8 without NUL bytes, got the {what} {text!r} of" in str(caught.value)
 
 
 def test_recognising_a_folder_of_folders_does_not_list_it_all(

@@ -127,6 +127,7 @@ def test_names_with_slashes_of_every_script_and_length(tmp_path: Path) -> None:
         (HEADER + ",0,a.jpg,0 0 1 1,1 1,\n", "line 2, has the name ''"),
         (HEADER + "Ann,0,,0 0 1 1,1 1,\n", "line 2, has the image ''"),
         (HEADER + "Ann,0,a\0b,0 0 1 1,1 1,\n", "line 2, has the image"),
+        (HEADER + "Ann,0,a,0 0 1 1,1 1,http\0\n", "line 2, has the url .*: it holds a NUL byte"),
         (HEADER, r"with none \(no rows\)"),
     ],
 )

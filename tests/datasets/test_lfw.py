@@ -57,6 +57,15 @@ def test_all_images_of_the_people(tmp_path: Path) -> None:
     assert manifest.left_out == {"image not on disk": 2 + 1 + 10}
 
 
+def test_a_list_of_a_billion_images_is_read_in_no_time(tmp_path: Path) -> None:
+    images(tmp_path, "P0_0001", "P0_0000", "P0_1", "P0_00002", "P0_12345", "P0_x", "P7_0002", "P7_999999")
+    write(tmp_path / "people.txt", "1000\n" + "".join(f"P{i}\t999999\n" for i in range(1000)))
+    manifest = read_manifest(tmp_path)
+    expected = ["P0/P0_0001.jpg", "P0/P0_12345.jpg", "P7/P7_0002.jpg", "P7/P7_999999.jpg"]
+    assert paths(manifest) == expected
+    assert manifest.left_out == {"image not on disk": 999_999_000 - 4}
+
+
 def test_both_lists_name_images_together_and_one_alone(tmp_path: Path) -> None:
     images(
         tmp_path, "Ann_Lee_0001", "Ann_Lee_0002", "Bob_0001", "Bob_0002", "Bob_0007", "Cid_0010", "Cid_0003"

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from leamfast.datasets.decoding import DecodeError, decode_image, read_image
+from leamfast.datasets.formats import read_manifest
 from leamfast.datasets.manifest import Manifest
 from leamfast.datasets.recordio import read_recordio
 from leamfast.errors import RequestError
@@ -276,7 +277,7 @@ def test_a_data_set_of_no_images(tmp_path: Path) -> None:
 def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
     file = write(tmp_path, dataset(1), "b\udcff")
     with pytest.raises(RequestError, match="must have names in UTF-8"):
-        read_recordio(file)
+        read_manifest(file)
 
 
 @pytest.mark.parametrize("suffix", [".rec", ".idx"])

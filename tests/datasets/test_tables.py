@@ -1,6 +1,7 @@
 """Manifests as CSV and Parquet files, and the sentence that answers every broken one."""
 
 import re
+import struct
 import sys
 from pathlib import Path
 
@@ -79,10 +80,15 @@ BROKEN = {
     "empty identity": ("path,identity\na,\n", "line 2, has an empty identity"),
     "same path": (
         "path,identity\na/b.jpg,x\nc,x\na/b.jpg,y\n",
-        "line 4, repeats the path 'a/b.jpg' of line 2",
+        "line 4, repeats the path 'a/b.jpg' of line 2: list an image once",
     ),
     "same place": ("path,identity\na/b.jpg,x\n./a/../a/b.jpg,y\n", "line 3, repeats the path .* of line 2"),
     "nul": ("path,identity\na\0b,x\n", "line 2, has a NUL byte in column 'path'"),
+    "many columns": (
+        "path,identity," + ",".join(f"c{i}" for i in range(201)) + "\n",
+        "line 1, names 201 metadata columns, at most 200 fit: leave some out",
+    ),
+    "long column": ("path,identity," + "c" * 101 + "\nx,y,z\n", "line 1, has the column name 'c+': use"),
     "header only": ("path,identity\n", "with none: add a row per image"),
     "quotes": ('path,identity\na,"b"c\n', "line 2, is not well-formed CSV"),
     "open quote": ('path,identity\na,"b\n', "is not well-formed CSV"),
@@ -163,6 +169,42 @@ def test_broken_parquet_is_refused(tmp_path: Path) -> None:
     parquet.write_table(pyarrow.table({"path": ["a"], "identity": ["x"], "box": [[1, 2]]}), file)
     with pytest.raises(RequestError, match="row 1, column 'box', with a list"):
         read_manifest(file)
+    parquet.write_table(
+        pyarrow.Table.from_arrays([pyarrow.array(["a"])] * 3, ["path", "identity", "path"]), file
+    )
+    with pytest.raises(RequestError, match="column names, names the column 'path' twice"):
+        read_manifest(file)
+
+
+def test_parquet_with_values_that_python_cannot_hold(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    ends = pyarrow.py_buffer(struct.pack("<2i", 0, 2))
+    latin = pyarrow.Array.from_buffers(pyarrow.string(), 1, [None, ends, pyarrow.py_buffer(b"\xffe")])
+    file = tmp_path / "list.parquet"
+    for column in ("path", "identity", "name"):
+        columns = {"path": ["a"], "identity": ["x"]} | {column: latin}
+        parquet.write_table(pyarrow.table(columns), file)
+        with pytest.raises(RequestError, match=f"must be UTF-8, .* other bytes in column '{column}'"):
+            read_manifest(file)
+    late = pyarrow.array([2**62], pyarrow.timestamp("us"))
+    parquet.write_table(pyarrow.table({"path": ["a"], "identity": ["x"], "day": late}), file)
+    with pytest.raises(RequestError, match=r"column 'day', with timestamp\[us\] that Python cannot hold"):
+        read_manifest(file)
+
+
+def test_parquet_cut_in_the_middle_is_refused_in_one_line(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    file = tmp_path / "list.parquet"
+    parquet.write_table(pyarrow.table({"path": ["a", "b"], "identity": ["x", "y"]}), file)
+    data = file.read_bytes()
+    for end in range(0, len(data), 5):
+        for rest in (b"", data[-300:], data[-60:]):
+            file.write_bytes(data[:end] + rest)
+            with pytest.raises(RequestError) as caught:
+                read_manifest(file)
+            assert re.fullmatch(r"[^\n]*list\.parquet[^\n]*", str(caught.value))
 
 
 # Where in its file an image lies

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from leamfast.datasets.decoding import DecodeError, decode_image, read_image
+from leamfast.datasets.formats import read_manifest
 from leamfast.datasets.manifest import Manifest
 from leamfast.datasets.verification import read_verification
 from leamfast.errors import RequestError
@@ -274,7 +275,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     file = tmp_path / "b\udcff.bin"
     file.write_bytes(pickle.dumps((IMAGES, SAME), 4))
     with pytest.raises(RequestError, match="must have names in UTF-8"):
-        read_verification(file)
+        read_manifest(file)
 
 
 SMALL = ([IMAGES[0], IMAGES[1]], [True])

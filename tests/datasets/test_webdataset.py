@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from leamfast.datasets.decoding import DecodeError, decode_image, read_image
+from leamfast.datasets.formats import read_manifest
 from leamfast.datasets.manifest import Manifest
 from leamfast.datasets.webdataset import read_webdataset
 from leamfast.errors import RequestError
@@ -383,4 +384,4 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
     write(tmp_path / "d\udcff.tar", *SAMPLES)
     for path in (tmp_path, tmp_path / "d\udcff.tar"):
         with pytest.raises(RequestError, match="must have names in UTF-8"):
-            read_webdataset(path)
+            read_manifest(path, "webdataset")

@@ -273,6 +273,15 @@ def test_the_same_picture_in_another_file_is_a_duplicate(faces, tmp_path):
     assert failures(tmp_path / "out") == [["p/copy.png", "p", "duplicate", "same picture as p/000.png"]]
 
 
+def test_a_picture_of_two_people_is_counted(faces, tmp_path):
+    data = tmp_path / "data"
+    for person in ("id0000", "id0001"):
+        shutil.copytree(faces / person, data / person)
+    assert go(data, tmp_path / "one").shared_pictures == 0
+    shutil.copy(data / "id0000/000.png", data / "id0001/again.png")
+    assert go(data, tmp_path / "two").shared_pictures == 1
+
+
 def test_an_embedding_that_is_not_finite_costs_only_its_own_image(faces, tmp_path, monkeypatch):
     (tmp_path / "contrast.py").write_text(
         "import torch\nfrom leamfast.models.demo import demo_network\n"

@@ -21,6 +21,7 @@ from leamfast.faces.alignment import (
     warp_image,
     warp_label,
 )
+from leamfast.faces.parse_names import UNKNOWN
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,11 +40,17 @@ def noise(height: int, width: int, *channels: int, high: int = 256) -> np.ndarra
 
 
 def sampled(image: np.ndarray, transform: np.ndarray, size: int, nearest: bool) -> np.ndarray:
-    """The crop from its definition: pull every crop pixel's centre back and look the image up, 0 outside."""
+    """The crop from its definition: pull the centre of each of its pixels back and look the image up.
+
+    Outside the image it is 0, or `UNKNOWN`.
+    """
     y, x = np.mgrid[:size, :size].astype(float)
     inverse = np.linalg.inv(transform[:, :2])
     x, y = np.moveaxis((np.stack([x, y], axis=-1) - transform[:, 2]) @ inverse.T, -1, 0)
-    padded = np.pad(image.astype(float), [(2, 2), (2, 2)] + [(0, 0)] * (image.ndim - 2))
+    outside = UNKNOWN if nearest else 0
+    padded = np.pad(
+        image.astype(float), [(2, 2), (2, 2)] + [(0, 0)] * (image.ndim - 2), constant_values=outside
+    )
     x = np.clip(x + 2, 0, image.shape[1] + 2.99)
     y = np.clip(y + 2, 0, image.shape[0] + 2.99)
     if nearest:
@@ -278,15 +285,16 @@ def test_whole_pixel_moves_copy_pixels() -> None:
     np.testing.assert_array_equal(warp_label(label, shift, 50), label[3:53, 5:55])
 
 
-def test_outside_is_black_and_background() -> None:
+def test_outside_is_black_and_unknown() -> None:
     shift = np.array([[1.0, 0, 10], [0, 1, 10]])
     crop = warp_image(np.full((20, 20, 3), 200, np.uint8), shift, 40)
     expected = np.zeros((40, 40, 3), np.uint8)
     expected[10:30, 10:30] = 200
     np.testing.assert_array_equal(crop, expected)
-    np.testing.assert_array_equal(
-        warp_label(np.full((20, 20), 7, np.uint8), shift, 40), expected[..., 0] // 200 * 7
-    )
+    labels = np.where(expected[..., 0] > 0, 7, UNKNOWN)
+    np.testing.assert_array_equal(warp_label(np.full((20, 20), 7, np.uint8), shift, 40), labels)
+    far = np.array([[1.0, 0, 500], [0, 1, 500]])
+    assert (warp_label(np.full((20, 20), 7, np.uint8), far, 40) == UNKNOWN).all()
 
 
 @pytest.mark.parametrize("size", [1, 64, 160])
@@ -312,6 +320,25 @@ def test_views_are_warped_like_copies() -> None:
 def test_a_transform_of_another_shape_is_refused() -> None:
     with pytest.raises(ValueError, match=r"transform must have shape \(2, 3\), got \(3, 3\)"):
         warp_image(noise(8, 8, 3), np.eye(3), 8)
+
+
+def test_a_picture_that_opencv_does_not_take_is_no_face(monkeypatch: pytest.MonkeyPatch) -> None:
+    import cv2
+
+    wide = np.zeros((10, 40_000, 3), np.uint8)
+    far = np.array([[1.0, 0, -39_980], [0, 1, 0]])
+    wide[:, 39_990:] = 200
+    try:
+        assert (warp_image(wide, far, 20)[:10, 10:] == 200).all()
+    except FaceError:
+        assert int(cv2.__version__.split(".")[0]) < 5
+
+    def refuse(*_: object, **__: object) -> None:
+        raise cv2.error("Assertion failed: src.cols < SHRT_MAX")
+
+    monkeypatch.setattr(cv2, "warpAffine", refuse)
+    with pytest.raises(FaceError, match="picture of 40000x10 pixels is too large to be warped"):
+        warp_image(wide, far, 20)
 
 
 # Crops that are aligned already

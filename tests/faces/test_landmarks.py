@@ -23,8 +23,9 @@ from leamfast.faces.alignment import (
     similarity_transform,
     warp_image,
 )
-from leamfast.faces.detection import Detection, DetectorSpec, find_face, one_face, parse_detector
+from leamfast.faces.detection import DetectorSpec, parse_detector
 from leamfast.faces.landmarks import DLIB_SCORES, DlibDetector, installed_predictor
+from leamfast.faces.selection import Detection, find_face, one_face
 
 ROOT = Path(__file__).resolve().parents[2]
 PREDICTOR = "shape_predictor_68_face_landmarks.dat"

@@ -61,7 +61,9 @@ def test_a_specification_is_read_without_loading_anything(tmp_path: Path) -> Non
     assert UNKNOWN == NO_LABEL
 
 
-@pytest.mark.parametrize("text", ["", "farl", "farl=", "bisenet", "polygons=", "polygons=a", "labels=a", "masks", "x"])
+@pytest.mark.parametrize(
+    "text", ["", "farl", "farl=", "bisenet", "polygons=", "polygons=a", "labels=a", "masks", "x"]
+)
 def test_other_specifications_are_refused(text: str) -> None:
     with pytest.raises(RequestError, match="parser must be farl=FILE or bisenet=FILE") as caught:
         parse_parser(text)

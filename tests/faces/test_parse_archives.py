@@ -15,10 +15,11 @@ from leamfast.datasets.decoding import read_image
 from leamfast.errors import RequestError
 from leamfast.faces import parse_farl
 from leamfast.faces.alignment import FaceError
-from leamfast.faces.detection import Detection, RetinaFaceDetector, one_face
 from leamfast.faces.parse import UNKNOWN, ParserSpec, parse_parser
 from leamfast.faces.parse_names import CELEBAMASK_HQ, class_regions, read_names
 from leamfast.faces.regions import REGIONS, region_index
+from leamfast.faces.retinaface import RetinaFaceDetector
+from leamfast.faces.selection import Detection, one_face
 
 SIDES = {"rr": "lr", "rb": "lb", "re": "le"}
 SWAPPED = np.arange(256)
