@@ -142,8 +142,8 @@ def finish(report: BatchReport, as_json: bool) -> None:
             note(f"{report.failures} rows in {report.out / 'failures.csv'} say what was left out: {stages}")
     if report.shared_pictures and not as_json:
         note(
-            f"{report.shared_pictures} pictures stand under more than one person: pairs of different people may be "
-            "the same picture"
+            f"{report.shared_pictures} pictures stand under more than one person: pairs of different people "
+            "may be the same picture"
         )
     if report.interrupted:
         note("stopped; go on with --resume")

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from leamfast.faces.alignment import FaceError, paper_transform, similarity_transform
 from leamfast.faces.cache import FaceCache, Picture, face_cache
-from leamfast.faces.detection import parse_detector
+from leamfast.faces.detection import DetectorSpec, parse_detector
 from leamfast.faces.selection import Detection, Detector, find_faces
 from leamfast.models.devices import processor_name
 
@@ -44,6 +45,8 @@ class Finding:
             return find_faces(self.detector, images, self.faces)
         known = self.cache.look_up(pictures, self.faces)
         unknown = [number for number, face in enumerate(known) if face is None]
+        if not unknown:
+            return [face for face in known if face is not None]
         searched = find_faces(self.detector, [images[number] for number in unknown], self.faces)
         self.cache.keep([(pictures[i], face) for i, face in zip(unknown, searched, strict=True)], self.faces)
         news = iter(searched)
@@ -65,6 +68,8 @@ class Finding:
 def load_finding(detector: str, align: str, faces: str, device: str, threads: int) -> Finding:
     """Load a detector, with the user's cache of what it found before.
 
+    One that this machine has loaded before, to the bit and with the same packages, is loaded at first use.
+
     Args:
         detector: `retinaface=FILE`, `dlib` or `dlib=FILE`.
         align: `arcface` or `paper`.
@@ -77,4 +82,26 @@ def load_finding(detector: str, align: str, faces: str, device: str, threads: in
     """
     spec = parse_detector(detector)
     cache = face_cache(spec, f"{processor_name(device)}, {threads} threads")
-    return Finding(spec.load(device), align, faces, cache)
+    if cache is not None and cache.detector_loads:
+        return Finding(_Later(spec, device), align, faces, cache)
+    loaded = spec.load(device)
+    if cache is not None:
+        cache.keep_that_detector_loads()
+    return Finding(loaded, align, faces, cache)
+
+
+class _Later:
+    """A detector that has been loaded before, to be loaded when a picture is not known: it takes seconds."""
+
+    def __init__(self, spec: DetectorSpec, device: str) -> None:
+        self._spec, self._device = spec, device
+
+    @cached_property
+    def _loaded(self) -> Detector:
+        return self._spec.load(self._device)
+
+    def detect(self, image: np.ndarray) -> list[Detection]:
+        return self._loaded.detect(image)
+
+    def detect_many(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
+        return self._loaded.detect_many(images)

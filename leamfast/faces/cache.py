@@ -61,9 +61,22 @@ class FaceCache:
         """Remember what was found in pictures."""
         self._values.put([(self._key(picture, faces), _pack(face)) for picture, face in found])
 
+    @property
+    def detector_loads(self) -> bool:
+        """Whether the detector has been loaded here before, the same weights by the same packages."""
+        return bool(self._values.get([self._loads]))
+
+    def keep_that_detector_loads(self) -> None:
+        """Remember that the detector could be loaded."""
+        self._values.put([(self._loads, b"")])
+
     def close(self) -> None:
         """Close the file; it is opened again where it is used again."""
         self._values.close()
+
+    @property
+    def _loads(self) -> bytes:
+        return value_key(*self.depends, "loads")
 
     def _key(self, picture: Picture, faces: str) -> bytes:
         return value_key(*self.depends, faces, *map(str, picture))
