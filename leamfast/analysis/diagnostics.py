@@ -7,6 +7,7 @@ Reference: arXiv 2509.17457, whose signs of failure are blobs that reach off the
 variation above 80% within an identity, uneven pairs of regions, and a BC below 0.3 within an identity.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -201,9 +202,11 @@ def _disagreement(rows: Sequence[AgreementRow]) -> Iterator[Diagnostic]:
     others = {(row.model, row.map): row.mean for row in rows if row.kind == "D"}
     for row in rows:
         if row.kind == "C" and row.mean < DISAGREEMENT:
+            other = others.get((row.model, row.map), math.nan)
+            beside = "" if math.isnan(other) else f", those of two people {other:.2f}"
             text = (
-                f"maps of two images of one person have a Bhattacharyya coefficient of {row.mean:.2f}, those "
-                f"of two people {others[row.model, row.map]:.2f}: below {DISAGREEMENT} they show the image "
-                "rather than the person; use means over images, or a tap with larger cells"
+                f"maps of two images of one person have a Bhattacharyya coefficient of {row.mean:.2f}"
+                f"{beside}: below {DISAGREEMENT} they show the image rather than the "
+                "person; use means over images, or a tap with larger cells"
             )
             yield Diagnostic(row.model, row.map, text, "disagreement", row.mean, DISAGREEMENT)

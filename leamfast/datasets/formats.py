@@ -30,6 +30,8 @@ from leamfast.errors import RequestError
 __all__ = ["AUTO", "FORMATS", "Format", "find_format", "read_manifest"]
 
 AUTO = "auto"
+UNFINISHED = ".align/run.toml"
+"""What `leamfast align` puts into its folder first; manifest.csv comes last."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,10 @@ def find_format(data: Path, format: str = AUTO) -> Format:
         if not data.is_dir() and not data.is_file():
             raise RequestError(
                 f"DATA must be a folder of images or a manifest, got {data}: there is no such file or folder"
+            )
+        if (data / UNFINISHED).is_file() and not (data / "manifest.csv").is_file():
+            raise RequestError(
+                f"DATA must be whole, got {data}, where `leamfast align` was stopped: finish it with --resume"
             )
         if format != AUTO:
             return FORMATS[format]

@@ -16,6 +16,7 @@ __all__ = ["Pair", "is_lfw", "read_lfw", "read_pairs"]
 PAIRS, PEOPLE = "pairs", "people"
 LISTS = ("pairs.txt", "people.txt")
 MISSING = "image not on disk"
+UNNAMED = "image that no list names (all are taken with --format folders)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ def read_lfw(path: Path) -> Manifest:
 
     Returns:
         People as the lists first name them, the images of each by number; `left_out` counts those that are
-        not on disk.
+        not on disk, and pictures of these people that no list names.
 
     Raises:
         RequestError: there is no list, a list is malformed or its counts are wrong, or no image is on disk.
@@ -76,7 +77,7 @@ def read_lfw(path: Path) -> Manifest:
                 for name, number in pair:
                     wanted.setdefault(name, _Wanted()).numbers.add(number)
     entries = []
-    total = 0
+    total = unnamed = 0
     for name, person in wanted.items():
         beyond = sorted(number for number in person.numbers if number > person.up_to)
         total += person.up_to + len(beyond)
@@ -84,14 +85,17 @@ def read_lfw(path: Path) -> Manifest:
         # A list may say 999999: no more numbers are tried than there are pictures.
         there = sorted({number for number in map(_number_of, pictures) if 1 <= number <= person.up_to})
         stems = (_stem(name, number) for number in (*there, *beyond))
-        entries += [Entry(f"{name}/{pictures[stem]}", name) for stem in stems if stem in pictures]
+        named = [Entry(f"{name}/{pictures[stem]}", name) for stem in stems if stem in pictures]
+        unnamed += len(pictures) - len(named)
+        entries += named
     if not entries:
         raise RequestError(
             f"DATA must hold the images that its lists name, got {root} with none of {total}: "
             "put the list beside the people's folders"
         )
     missing = total - len(entries)
-    return Manifest(root, tuple(entries), left_out={MISSING: missing} if missing else {})
+    left_out = {MISSING: missing, UNNAMED: unnamed}
+    return Manifest(root, tuple(entries), left_out={reason: n for reason, n in left_out.items() if n})
 
 
 def read_pairs(path: Path) -> tuple[Pair, ...]:

@@ -56,6 +56,7 @@ class AlignSettings:
     Attributes:
         root: folder that relative image paths start from.
         folders: identity -> name of its folder.
+        names: identity -> position of its first image, and names of its crops; those that are cut alone.
         detector: `retinaface=FILE`, `dlib` or `dlib=FILE`.
         align: `arcface` or `paper`.
         faces: `one`, or `largest` of several.
@@ -66,6 +67,7 @@ class AlignSettings:
 
     root: Path
     folders: Mapping[str, str]
+    names: Mapping[str, tuple[int, tuple[str, ...]]]
     detector: str
     align: str
     faces: str
@@ -141,7 +143,12 @@ class AlignFunction:
         names = {}
         for identity in shard.identities:
             folder = settings.folders[identity.name]
-            for offset, name in enumerate(crop_names(identity.entries)):
+            if identity.name in settings.names:
+                start, of_all = settings.names[identity.name]
+                own = of_all[identity.first - start :]
+            else:
+                own = tuple(crop_names(identity.entries))
+            for offset, name in enumerate(own[: len(identity.entries)]):
                 names[identity.first + offset] = f"{folder}/{name}"
         made, files = [], []
         for row, pixels in zip(crops.rows, crops.images[settings.size], strict=True):

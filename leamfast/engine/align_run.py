@@ -29,10 +29,10 @@ from leamfast.engine.align import (
     read_record,
     record_path,
 )
-from leamfast.engine.crop_names import folder_names
+from leamfast.engine.crop_names import crop_names, folder_names
 from leamfast.engine.frozen import code_sha256, package_versions
 from leamfast.engine.local import LocalDriver
-from leamfast.engine.plan import Shard, plan_shards
+from leamfast.engine.plan import Shard, plan_pieces
 from leamfast.engine.progress import ImageProgress
 from leamfast.engine.run import RunReport, run
 from leamfast.errors import RequestError
@@ -131,13 +131,13 @@ def run_align(request: AlignRequest, note: Callable[[str], None] | None = None) 
     _check_cells(manifest, columns, request.out)
     _say(manifest, columns, note)
     before = read_frozen(folder.settings) if folder.settings.is_file() else None
-    settings = _settings(request, manifest, before)
-    plan = plan_shards(manifest, shard_images(len(manifest.entries)))
+    plan = plan_pieces(manifest, shard_images(len(manifest.entries)))
+    settings = _settings(request, manifest, plan, before)
     frozen = _freeze(settings, manifest, plan)
     function = AlignFunction(settings)
     _ = function.finding  # loaded now, so that one that cannot be used leaves no folder behind
     with folder.locked():
-        for left in (*folder.shards.glob(".*.tmp"), *request.out.glob(".manifest.csv.*.tmp")):
+        for left in (*folder.shards.glob(".*.tmp"), *request.out.glob(".*.csv.*.tmp")):
             left.unlink(missing_ok=True)
         if folder.settings.is_file() != (before is not None):
             raise RequestError(f"folder {request.out} was begun by another run meanwhile: try again")
@@ -157,7 +157,8 @@ def run_align(request: AlignRequest, note: Callable[[str], None] | None = None) 
     made = [crop for record in records.values() for crop in record.crops]
     left_out = Counter(failure.stage for record in records.values() for failure in record.failures)
     left_out.update({"compute": sum(s.images for s in plan if s.number in report.failed)})
-    finished = sum(shard.images for shard in plan if shard.number in set(report.done))
+    done = set(report.done)
+    finished = sum(shard.images for shard in plan if shard.number in done)
     return AlignReport(
         out=request.out,
         images=len(made),
@@ -273,13 +274,28 @@ def _say(manifest: Manifest, columns: Mapping[str, str], note: Callable[[str], N
         note(f"the column {SOURCE} of DATA is called {columns[SOURCE]} in manifest.csv")
 
 
-def _settings(request: AlignRequest, manifest: Manifest, before: Mapping[str, Any] | None) -> AlignSettings:
+def _names_of_cut(manifest: Manifest, plan: Sequence[Shard]) -> dict[str, tuple[int, tuple[str, ...]]]:
+    """Names of the crops of people who lie in several shards: they depend on each other."""
+    pieces = Counter(identity.name for shard in plan for identity in shard.identities)
+    firsts: dict[str, int] = {}
+    entries: dict[str, list[Entry]] = {}
+    for position, entry in enumerate(manifest.entries):
+        if pieces[entry.identity] > 1:
+            firsts.setdefault(entry.identity, position)
+            entries.setdefault(entry.identity, []).append(entry)
+    return {name: (firsts[name], tuple(crop_names(group))) for name, group in entries.items()}
+
+
+def _settings(
+    request: AlignRequest, manifest: Manifest, plan: Sequence[Shard], before: Mapping[str, Any] | None
+) -> AlignSettings:
     threads = request.threads
     if threads is None:  # a resumed run keeps the number of threads, whatever the number of workers is now
         threads = before["threads"] if before else max(1, (os.cpu_count() or 1) // max(1, request.workers))
     return AlignSettings(
         root=manifest.root.resolve(),
         folders=folder_names(manifest.identities),
+        names=_names_of_cut(manifest, plan),
         detector=request.detector,
         align=request.align,
         faces=request.faces,

@@ -156,7 +156,8 @@ def run_batch(request: BatchRequest, note: Callable[[str], None] | None = None) 
             )
         report, summary = _compute(folder, plan, function, settings_sha256(frozen), request.workers, note)
     seconds = time.monotonic() - started
-    finished = sum(shard.images for shard in plan if shard.number in set(report.done))
+    done = set(report.done)
+    finished = sum(shard.images for shard in plan if shard.number in done)
     return BatchReport(
         out=request.out,
         images=summary.rows,

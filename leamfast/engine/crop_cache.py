@@ -17,9 +17,6 @@ from leamfast.faces.value_cache import ValueCache, cache_folder
 
 __all__ = ["Cropped", "CropCache", "Made", "crop_cache"]
 
-CODE = 1
-"""Version of our warping and parsing: to be raised by who changes a crop or a label."""
-
 LIMIT = 1_000_000_000
 """Bytes of crops.sqlite3 above which the crops that were not used for longest are deleted."""
 
@@ -90,7 +87,7 @@ class CropCache:
         self._values.close()
 
     def _key(self, picture: Picture, size: int) -> bytes:
-        return value_key(str(CODE), *self._depends, *map(str, picture), str(size))
+        return value_key(*self._depends, *map(str, picture), str(size))
 
 
 def crop_cache(depends: Iterable[str]) -> CropCache:

@@ -55,7 +55,8 @@ class Crops:
         rows: one for each usable image, in manifest order.
         images: size -> crops, each (size, size, 3) uint8 RGB.
         transforms: size -> (2, 3) from the picture's pixel coordinates to the crop's.
-        labels: size -> region masks, (size, size) uint8, `NO_LABEL` where nothing is known.
+        labels: size -> region masks, (size, size) uint8, `NO_LABEL` where nothing is known; empty without
+            anyone who tells regions.
         failures: images left out.
     """
 
@@ -75,8 +76,9 @@ class Crops:
         for size, made in crops.items():
             self.images[size].append(made.pixels)
             self.transforms[size].append(made.transform)
-            unknown = np.full((size, size), NO_LABEL, np.uint8)
-            self.labels[size].append(unknown if made.label is None else made.label)
+            if size in self.labels:
+                unknown = np.full((size, size), NO_LABEL, np.uint8)
+                self.labels[size].append(unknown if made.label is None else made.label)
 
 
 def make_crops(
@@ -103,10 +105,10 @@ def make_crops(
     crops = Crops(
         images={size: [] for size in sizes},
         transforms={size: [] for size in sizes},
-        labels={size: [] for size in sizes},
+        labels={} if parsing is None else {size: [] for size in sizes},
     )
     with ThreadPoolExecutor(threads) as pool:
-        for batch in _batches(_loaded(pool, shard, root, sizes, cache, ahead=2 * threads)):
+        for batch in _batches(_loaded(pool, shard, root, sizes, cache, ahead=min(2 * threads, HELD))):
             _add_all(crops, batch, finding, parsing, cache)
     return crops
 
@@ -262,9 +264,13 @@ def _crop(
             crops.fail(entry, "parse", f"{error}; the image is used without regions")
             whole = False
     made = {}
-    for size, transform in transforms.items():
-        mask = None if label is None else warp_label(label, transform, size)
-        made[size] = Made(warp_image(pixels, transform, size), transform, mask)
+    try:
+        for size, transform in transforms.items():
+            mask = None if label is None else warp_label(label, transform, size)
+            made[size] = Made(warp_image(pixels, transform, size), transform, mask)
+    except FaceError as error:
+        crops.fail(entry, "align", str(error))
+        return None, False
     return made, whole
 
 

@@ -6,8 +6,9 @@ from functools import cached_property
 
 import numpy as np
 
+from leamfast.errors import RequestError
 from leamfast.faces.alignment import FaceError, paper_transform, similarity_transform
-from leamfast.faces.cache import FaceCache, Picture, face_cache
+from leamfast.faces.cache import FaceCache, Picture, face_cache, weights_sha256
 from leamfast.faces.detection import DetectorSpec, parse_detector
 from leamfast.faces.selection import Detection, Detector, find_faces
 from leamfast.models.devices import processor_name
@@ -94,10 +95,14 @@ class _Later:
     """A detector that has been loaded before, to be loaded when a picture is not known: it takes seconds."""
 
     def __init__(self, spec: DetectorSpec, device: str) -> None:
-        self._spec, self._device = spec, device
+        self._spec, self._device, self._sha256 = spec, device, weights_sha256(spec.weights)
 
     @cached_property
     def _loaded(self) -> Detector:
+        if weights_sha256(self._spec.weights) != self._sha256:
+            raise RequestError(
+                f"detector {self._spec.weights} was replaced while the run went on: start anew"
+            )
         return self._spec.load(self._device)
 
     def detect(self, image: np.ndarray) -> list[Detection]:

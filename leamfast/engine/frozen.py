@@ -17,7 +17,20 @@ from leamfast.models.face_model import FaceModel
 __all__ = ["code_sha256", "freeze", "package_versions"]
 
 PACKAGES = ("leamfast", "leamfast_kernels")
-VERSIONS = ("torch", "triton", "numpy", "opencv-python", "pillow", "pyfacer", "dlib-bin", "timm", "h5py")
+VERSIONS = (
+    "torch",
+    "triton",
+    "numpy",
+    "opencv-python",
+    "pillow",
+    "pyfacer",
+    "dlib-bin",
+    "timm",
+    "h5py",
+    "opencv-python-headless",
+    "dlib",
+    "torchvision",
+)
 
 
 def freeze(
@@ -51,7 +64,7 @@ def freeze(
         "align": settings.align,
         "faces": settings.faces,
         "detector": detector_sha256,
-        "parser": parse_parser(settings.parser).name,
+        "parser": settings.parser if parser_sha256 is None else parse_parser(settings.parser).name,
         "parser_weights": parser_sha256,
         "target": settings.target,
         "references": settings.maps.references,

@@ -16,6 +16,8 @@ __all__ = ["MaskFiles"]
 class MaskFiles:
     """Masks of pictures, PNG files of indices of `REGIONS`, 255 where nothing is known.
 
+    A mask is as wide and high as its upright picture, or, where the picture is a part of its file, as either.
+
     Attributes:
         root: folder that the manifest's paths start from.
         folder: holds the masks, each at the picture's path with the suffix .png; None: those of the manifest.
@@ -46,7 +48,7 @@ class MaskFiles:
             label = decode_label(path)
         except DecodeError as exc:
             raise DecodeError(f"{name}: {exc}; the image is used without it") from exc
-        if entry.rect is not None and self.folder is not None:
+        if entry.rect is not None and label.shape != shape:
             left, top, right, bottom = entry.rect
             label = label[top:bottom, left:right]
         if label.shape != shape:
@@ -65,7 +67,10 @@ class MaskFiles:
                 path = path.relative_to(self.root.as_posix())
             except ValueError:
                 path = PurePosixPath(path.parent.name, path.name)
-        name = (path / entry.inside if entry.inside else path).with_suffix(".png")
+        try:
+            name = (path / entry.inside if entry.inside else path).with_suffix(".png")
+        except ValueError as exc:  # a name of dots and slashes alone
+            raise DecodeError(f"{entry.name}: no mask can have this name") from exc
         if ".." in name.parts or name.is_absolute():
             raise DecodeError(f"{name}: the mask would lie outside its folder; the image is used without it")
         return str(name), self.folder / name

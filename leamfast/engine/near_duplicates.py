@@ -33,7 +33,8 @@ def near_duplicates(embeddings: np.ndarray, identities: Sequence[int]) -> tuple[
         units = np.divide(units, norms, out=np.zeros_like(units), where=np.isfinite(norms) & (norms > 0))
         for top in range(0, len(units), ROWS):
             rows = np.arange(top, min(top + ROWS, len(units)))
-            near = np.tril(units[rows] @ units[: rows[-1] + 1].T, top - 1)
+            near = units[rows] @ units[: rows[-1] + 1].T
+            near[:, top:][np.triu_indices(len(rows))] = 0  # not earlier
             found = np.flatnonzero((near > NEAR).any(axis=1))
             others = (near[found] > NEAR).argmax(axis=1)
             first[start + rows[found]] = start + others

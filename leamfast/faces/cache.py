@@ -9,27 +9,34 @@ import hashlib
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 
+from leamfast.datasets import decoding
 from leamfast.datasets.entry import Rect
 from leamfast.faces.alignment import FaceError
 from leamfast.faces.detection import DetectorSpec
 from leamfast.faces.selection import Detection, Scores
 from leamfast.faces.value_cache import ValueCache, cache_folder, caches_are_on
 
-__all__ = ["CODE", "FaceCache", "Picture", "face_cache", "value_key", "weights_sha256"]
-
-CODE = 1
-"""Version of our detection, selection and decoding of pictures: to be raised by who changes a result."""
+__all__ = ["FaceCache", "Picture", "code_sha256", "face_cache", "value_key", "weights_sha256"]
 
 LIMIT = 200_000_000
 """Bytes of faces.sqlite3 above which the values that were not used for longest are deleted."""
 
-PACKAGES = ("torch", "pyfacer", "dlib", "dlib-bin", "opencv-python", "opencv-python-headless", "pillow")
+PACKAGES = (
+    "torch",
+    "pyfacer",
+    "dlib",
+    "dlib-bin",
+    "opencv-python",
+    "opencv-python-headless",
+    "pillow",
+    "torchvision",
+)
 
 Picture = tuple[str, Rect | None]
 """SHA-1 of the bytes that a picture was decoded from, and the part of the picture that was taken."""
@@ -94,8 +101,18 @@ def face_cache(
     """
     if not caches_are_on():
         return None
-    words = [str(CODE), spec.name, weights_sha256(spec.weights), device, *_versions()]
+    words = [code_sha256(), spec.name, weights_sha256(spec.weights), device, *_versions()]
     return FaceCache(words, cache_folder() / "faces.sqlite3", note)
+
+
+@cache
+def code_sha256() -> str:
+    """Hash of our sources that decode pictures, find faces and tell regions, on which every value depends."""
+    folder = Path(__file__).parent
+    total = hashlib.sha256()
+    for source in (Path(decoding.__file__), *sorted(folder.glob("*.py"))):
+        total.update(source.name.encode() + b"\0" + source.read_bytes())
+    return total.hexdigest()
 
 
 def value_key(*words: str) -> bytes:

@@ -87,7 +87,7 @@ def read_names(archive: Path) -> tuple[str, ...] | None:
     try:
         text = content.decode()
         names = json.loads(text) if text.lstrip().startswith("[") else text.split()
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise RequestError(f"its {NAMES_FILE} is neither one name a line nor a list in JSON: {exc}") from exc
     if not all(isinstance(name, str) for name in names):
         raise RequestError(f"its {NAMES_FILE} must be a list of names, got {text[:80]!r}")

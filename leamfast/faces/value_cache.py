@@ -1,7 +1,9 @@
 """Values by key in a file of the user's cache: SQLite, bit for bit, for several processes at once.
 
-A cache that is damaged or locked never fails a run: it is set aside, or not used, with one note. Above its
-limit the values that were not used for longest go.
+A cache that is damaged or locked never fails a run: it is set aside, or not used, with one note. Values show
+people's faces, so that the file is its user's alone. A cache that is full drops values that were not used for
+a day, those not used for longest first, and takes no more while there are none: a data set larger than the
+cache would otherwise drive out each value before it is asked for again.
 """
 
 import os
@@ -19,6 +21,7 @@ __all__ = ["ValueCache", "cache_folder", "caches_are_on"]
 
 TIMEOUT = 5.0  # seconds that a writer waits for another
 FRESH = 86_400.0  # seconds for which a value that was used counts as just used, so that reading seldom writes
+PATIENCE = 3  # times in a row that the file may be locked before it is left alone
 
 Done = TypeVar("Done")
 
@@ -39,6 +42,7 @@ class ValueCache:
         self._opened: tuple[int, sqlite3.Connection] | None = None
         self._inode = -1
         self._off = self._replaced = False
+        self._refused = 0
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """Values of those keys that are there, whole."""
@@ -69,9 +73,11 @@ class ValueCache:
         rows = [(key, zlib.crc32(key + value).to_bytes(4, "little") + value, now) for key, value in values]
 
         def write(connection: sqlite3.Connection) -> None:
-            with connection:
-                connection.executemany("INSERT OR REPLACE INTO found VALUES (?, ?, ?)", rows)
-            _prune(connection, self.limit)
+            if _has_room(connection, self.limit):
+                with connection:
+                    connection.executemany(
+                        "INSERT OR REPLACE INTO found (key, value, used) VALUES (?, ?, ?)", rows
+                    )
 
         if rows:
             self._safely(write)
@@ -86,10 +92,15 @@ class ValueCache:
         with self._lock:
             while not self._off:
                 try:
-                    return work(self._connection())
+                    done = work(self._connection())
+                    self._refused = 0
+                    return done
                 except (sqlite3.Error, OSError) as exc:
                     with suppress(sqlite3.Error):
                         self._close()
+                    self._refused += 1
+                    if "locked" in str(exc) and self._refused < PATIENCE:
+                        return None
                     busy = isinstance(exc, (OSError, sqlite3.OperationalError))
                     if busy or self._replaced or not self._set_aside(exc):
                         self._off = True
@@ -101,6 +112,7 @@ class ValueCache:
             self._opened = None  # of the process that this one was forked from
         if self._opened is None:
             self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            os.close(os.open(self.file, os.O_CREAT | os.O_RDWR, 0o600))  # its companions get the same mode
             connection = sqlite3.connect(self.file, timeout=TIMEOUT, check_same_thread=False)
             self._opened = os.getpid(), connection
             self._inode = self.file.stat().st_ino
@@ -116,9 +128,10 @@ class ValueCache:
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA journal_size_limit = 10000000")
             connection.execute(
-                "CREATE TABLE IF NOT EXISTS found (key BLOB PRIMARY KEY, value BLOB NOT NULL, "
-                "used REAL NOT NULL) WITHOUT ROWID"
+                "CREATE TABLE IF NOT EXISTS found (key BLOB PRIMARY KEY, used REAL NOT NULL, "
+                "value BLOB NOT NULL)"
             )
+            connection.execute("CREATE INDEX IF NOT EXISTS by_use ON found (used)")
         return self._opened[1]
 
     def _close(self) -> None:
@@ -154,20 +167,25 @@ def cache_folder() -> Path:
     return (base if base.is_absolute() else Path.home() / ".cache") / "leamfast"
 
 
-def _prune(connection: sqlite3.Connection, limit: int) -> None:
-    """Delete what was not used for longest where the file holds more than `limit`, down to 80% of it."""
-    pages, free, size = (
-        connection.execute(f"PRAGMA {name}").fetchone()[0]
-        for name in ("page_count", "freelist_count", "page_size")
-    )
-    held = (pages - free) * size
-    if held > limit:
+def _has_room(connection: sqlite3.Connection, limit: int) -> bool:
+    """Whether the file holds less than `limit`, once values that were not used for `FRESH` have gone."""
+    for _ in range(2):
+        pages, free, size = (
+            connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        held = (pages - free) * size
+        if held < limit:
+            return True
         rows = connection.execute("SELECT COUNT(*) FROM found").fetchone()[0]
         surplus = rows - int(rows * 0.8 * limit / held)
         with connection:
             connection.execute(
-                "DELETE FROM found WHERE key IN (SELECT key FROM found ORDER BY used LIMIT ?)", (surplus,)
+                "DELETE FROM found WHERE rowid IN "
+                "(SELECT rowid FROM found WHERE used < ? ORDER BY used LIMIT ?)",
+                (time.time() - FRESH, surplus),
             )
+    return False
 
 
 def _unpack(key: bytes, packed: bytes) -> bytes | None:

@@ -45,7 +45,11 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     """
     if not os.path.isfile(path):
         raise RequestError(f"weights file {path} does not exist")
-    if is_web_page(path):
+    try:
+        page = is_web_page(path)
+    except OSError as exc:
+        raise RequestError(f"weights file {path} cannot be read: {exc.strerror}") from exc
+    if page:
         raise RequestError(f"weights file {path} holds no weights: {WEB_PAGE}")
     if path.suffix == ".safetensors":
         try:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from leamfast.datasets.formats import read_manifest
-from leamfast.datasets.lfw import Pair, is_lfw, read_lfw, read_pairs
+from leamfast.datasets.lfw import UNNAMED, Pair, is_lfw, read_lfw, read_pairs
 from leamfast.datasets.manifest import Manifest
 from leamfast.errors import RequestError
 
@@ -44,7 +44,7 @@ def test_the_images_that_pairs_name(tmp_path: Path) -> None:
         "Cid/Cid_0010.jpg",
     ]
     assert manifest.identities == ("Ann_Lee", "Bob", "Cid")
-    assert manifest.left_out == {"image not on disk": 1}  # Ann_Lee_0004
+    assert manifest.left_out == {"image not on disk": 1, UNNAMED: 1}  # Ann_Lee_0004; Ann_Lee_0003
     assert manifest.root == tmp_path
     assert read_lfw(tmp_path / "pairs.txt") == manifest
 
@@ -54,7 +54,7 @@ def test_all_images_of_the_people(tmp_path: Path) -> None:
     write(tmp_path / "people.txt", PEOPLE)
     manifest = read_manifest(tmp_path)
     assert paths(manifest) == ["Ann_Lee/Ann_Lee_0001.jpg", "Ann_Lee/Ann_Lee_0003.jpg", "Bob/Bob_0002.jpg"]
-    assert manifest.left_out == {"image not on disk": 2 + 1 + 10}
+    assert manifest.left_out == {"image not on disk": 2 + 1 + 10, UNNAMED: 1}  # Ann_Lee_0005
 
 
 def test_a_list_of_a_billion_images_is_read_in_no_time(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_list_of_a_billion_images_is_read_in_no_time(tmp_path: Path) -> None:
     manifest = read_manifest(tmp_path)
     expected = ["P0/P0_0001.jpg", "P0/P0_12345.jpg", "P7/P7_0002.jpg", "P7/P7_999999.jpg"]
     assert paths(manifest) == expected
-    assert manifest.left_out == {"image not on disk": 999_999_000 - 4}
+    assert manifest.left_out == {"image not on disk": 999_999_000 - 4, UNNAMED: 4}
 
 
 def test_both_lists_name_images_together_and_one_alone(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 import leamfast.engine.align as align
 from leamfast.datasets.formats import read_manifest
 from leamfast.engine.align_run import AlignRequest, run_align
+from leamfast.engine.crop_names import crop_names
 from leamfast.engine.crops import make_crops
 from leamfast.engine.plan import plan_shards
 from leamfast.errors import RequestError
@@ -131,6 +132,33 @@ def test_workers_and_order_change_nothing(faces, tmp_path, request_of):
     assert {n: b for n, b in ours.items() if ".align" not in n} == {
         n: b for n, b in theirs.items() if ".align" not in n
     }
+
+
+def test_a_person_of_many_images_lies_in_several_shards(faces, tmp_path, request_of):
+    data = tmp_path / "flat"
+    data.mkdir()
+    for number, file in enumerate(sorted(faces.glob("id*/*.jpg")) or sorted(faces.glob("id*/*.png"))):
+        for name in (f"{number % 40}{file.suffix}", f"{number % 40}{file.suffix.upper()}"):
+            if not (data / name).exists():
+                shutil.copy(file, data / name)
+                break
+    manifest = read_manifest(data)
+    assert len(manifest.identities) == 1
+    report = run_align(request_of(data), note=lambda text: None)
+    assert report.shards == 3
+    assert report.images == len(manifest.entries) == 48
+    found = rows(report.out / "manifest.csv")
+    assert [row["source"] for row in found] == [entry.name for entry in manifest.entries]
+    assert [row["path"] for row in found] == [f"flat/{name}" for name in crop_names(manifest.entries)]
+    assert len({row["path"] for row in found}) == 48
+
+
+def test_a_folder_in_which_the_work_was_stopped_is_no_data_set(faces, request_of):
+    report = run_align(request_of(faces), note=lambda text: None)
+    assert len(read_manifest(report.out).entries) == 48
+    (report.out / "manifest.csv").unlink()
+    with pytest.raises(RequestError, match="DATA must be whole, .* was stopped: finish it with --resume"):
+        read_manifest(report.out)
 
 
 def test_what_has_no_crop_is_listed_with_its_reason(tmp_path, request_of):

@@ -183,7 +183,7 @@ def test_masks_in_files_are_read_again_and_not_kept(faces: Path, tmp_path: Path)
     assert first.failures == []
     assert (np.stack(first.labels[112]) != NO_LABEL).mean() > 0.9
     again = make_crops(shard, manifest.root, [112], Finding(_Detector()), None, 2, cache)
-    assert (np.stack(again.labels[112]) == NO_LABEL).all()
+    assert again.labels == {}
     third = make_crops(shard, manifest.root, [112], Finding(_Detector()), masks, 2, cache)
     np.testing.assert_array_equal(np.stack(third.labels[112]), np.stack(first.labels[112]))
     cache.close()
@@ -205,6 +205,32 @@ def test_parsers_that_cannot_work_are_refused_before_the_run(faces, tmp_path, op
     with pytest.raises(RequestError, match=words):
         go(faces, tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_resume_refuses_masks_of_another_folder(unlabelled, masks, tmp_path):
+    go(unlabelled, tmp_path / "out", parser=f"masks={masks}")
+    other = Path(shutil.copytree(masks, tmp_path / "other"))
+    with pytest.raises(RequestError, match="parser: masks=.* -> masks="):
+        go(unlabelled, tmp_path / "out", parser=f"masks={other}", resume=True)
+    go(unlabelled, tmp_path / "out", parser=f"masks={masks}", resume=True)
+
+
+def test_a_picture_that_cannot_be_warped_costs_itself_alone(faces, tmp_path, monkeypatch):
+    manifest = read_folders(faces)
+    (shard,) = plan_shards(manifest, 1000)
+    warp, calls = crops.warp_image, []
+
+    def fails_at_the_third(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise FaceError("the picture is too wide")
+        return warp(*arguments)
+
+    monkeypatch.setattr(crops, "warp_image", fails_at_the_third)
+    found = make_crops(shard, manifest.root, [112], Finding(_Detector()), None, 1)
+    assert len(found.rows) == 47
+    ((failure),) = found.failures
+    assert (failure.stage, failure.reason) == ("align", "the picture is too wide")
 
 
 def test_a_parser_of_html_is_refused_before_the_run(faces, shared_data, tmp_path):

@@ -118,7 +118,7 @@ def test_other_weights_names_devices_and_code_are_other_keys(
     assert known(copy)
     copy.weights.write_bytes(b"three")
     assert not known(copy)
-    monkeypatch.setattr(cache, "CODE", cache.CODE + 1)
+    monkeypatch.setattr(cache, "code_sha256", lambda: "of other sources")
     assert not known(spec)
 
 
@@ -214,6 +214,25 @@ def test_a_folder_that_cannot_be_made_is_not_used(tmp_path: Path, notes: list[st
     assert kept.look_up([("a", None)], "one") == [None]
     assert len(notes) == 1
     assert "is not used" in notes[0]
+
+
+def test_a_full_cache_keeps_what_is_fresh_and_takes_no_more(kept: FaceCache, notes: list[str]) -> None:
+    kept._values.limit = 400_000
+    rows = [((str(i), None), face(i, landmarks=True)) for i in range(2000)]
+    for _ in range(2):  # a data set that is larger than the cache, again and again
+        for first in range(0, 2000, 20):
+            kept.keep(rows[first : first + 20], "one")
+    found = [one is not None for one in kept.look_up([picture for picture, _ in rows], "one")]
+    assert 300 < sum(found) < 1000
+    assert found[:300] == [True] * 300
+    assert notes == []
+
+
+def test_only_its_user_reads_the_file(kept: FaceCache) -> None:
+    kept.keep([(("a", None), face())], "one")
+    files = sorted(file_of(kept).parent.glob("faces.sqlite3*"))
+    assert len(files) == 3
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
 
 
 def test_what_was_not_used_for_longest_goes(kept: FaceCache, monkeypatch: pytest.MonkeyPatch) -> None:

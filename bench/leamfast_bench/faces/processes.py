@@ -94,7 +94,9 @@ def measure_processes(
             f"cannot be shared among {max(PROCESSES)} processes"
         )
     names = folder_names(manifest.identities)
-    settings = AlignSettings(manifest.root.resolve(), names, detector, "arcface", "one", 112, threads, device)
+    settings = AlignSettings(
+        manifest.root.resolve(), names, {}, detector, "arcface", "one", 112, threads, device
+    )
 
     def run(processes: int) -> tuple[float, float, dict[str, str]]:
         """Seconds to the start, seconds from there, and hashes of what was written."""
