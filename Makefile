@@ -19,7 +19,7 @@ demo: .venv/installed ## Install, then compute maps of synthetic faces and draw 
 	$(BIN)/leamfast demo --out leamfast-demo
 
 test: .venv/tested lint ## Install, then run every check and every test.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: .venv/tested ## Style and types.
 	$(BIN)/ruff check .

@@ -1,9 +1,26 @@
 """Fixtures that more than one package's tests use."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_face_cache(tmp_path_factory) -> Iterator[None]:
+    """Detections are kept for this session only, and never in the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _the_same_numbers_every_time() -> None:
+    """Inputs that a test draws without a seed of its own do not depend on the tests before it."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture(scope="session")

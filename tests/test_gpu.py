@@ -1,15 +1,19 @@
 """The same values on a CUDA device as on the CPU."""
 
+import numpy as np
 import pytest
 import torch
 
 from leamfast import LEAM, RequestError, load_model
 from leamfast.cli.compile import FORMATS
 from leamfast.engine.batch_run import BatchRequest, run_batch
+from leamfast.engine.shares import Masks, shares
+from leamfast.faces.regions import REGIONS
 from leamfast.leam.backends import compile_program
 from leamfast.leam.checking import TOLERANCES
 from leamfast.leam.references import leave_one_out
 from leamfast.leam.taps import select_taps
+from leamfast.store.arrays import NO_LABEL
 from leamfast_kernels import aggregate, region_share, support
 
 pytestmark = [
@@ -109,3 +113,22 @@ def test_planted_truth_scores_agree_with_the_cpu(monkeypatch):
         if "over" in one:
             assert other["over"]["5"] == pytest.approx(one["over"]["5"], abs=0.2), one["map"]
             assert other["drop"] == pytest.approx(one["drop"], abs=0.02), one["map"]
+
+
+def test_masks_make_the_host_wait_for_nothing_between_maps_and_shares():
+    labels = np.random.default_rng(0).integers(0, 20, (16, 112, 112)).astype(np.uint8)
+    labels[labels == 19] = NO_LABEL
+    labels[3] = NO_LABEL
+    maps = torch.rand(16, 28, 28)
+    device = maps.cuda()
+    shares("warm", device, Masks.of(labels, 16, 112, REGIONS[:10], device.device), 112)
+    torch.cuda.synchronize()
+    try:
+        torch.cuda.set_sync_debug_mode("error")
+        found = shares("tap", device, Masks.of(labels, 16, 112, REGIONS[:10], device.device), 112)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    wanted = shares("tap", maps, Masks.of(labels, 16, 112, REGIONS[:10], maps.device), 112)
+    for name, values in wanted.items():
+        torch.testing.assert_close(found[name].cpu(), values, atol=0.01, rtol=0, equal_nan=True)
+    assert found["tap/region_share"][3].isnan().all()

@@ -74,6 +74,25 @@ def test_your_own_photos_and_reading_results(tmp_path, shared_data, monkeypatch)
     assert names["embeddings"].shape == (5, 512)
 
 
+def test_regions_of_real_faces_and_crops_by_themselves(tmp_path, shared_data):
+    from leamfast.models.zoo import ZOO, build
+
+    pytest.importorskip("dlib")
+    parsed = next(block for block in commands("leamfast") if block and "polygons" in block[0])
+    alone = next(block for block in commands("leamfast") if block and block[0][1] == "ingest")
+    assert [words[1] for words in (*parsed, *alone)] == ["batch", "analyze", "ingest", "align"]
+    torch.save(build(ZOO["AF_R18"], seed=0).state_dict(), tmp_path / "backbone.pth")
+    shutil.copy(shared_data / "mobilenet0.25_Final.pth", tmp_path)
+    for person in ("id05", "id06"):
+        shutil.copytree(shared_data / "photos" / person, tmp_path / "PHOTOS" / person)
+    for words in (*parsed, *alone):
+        run(words, tmp_path)
+    tables = {table.stem for table in (tmp_path / "PARSED/tables").iterdir()}
+    assert tables == {"regions", "layers", "asymmetry", "off_face", "agreement", "diagnostics"}
+    assert len(list((tmp_path / "ALIGNED").glob("*/*.png"))) == 5
+    assert (tmp_path / "photos.csv").is_file()
+
+
 @pytest.mark.slow
 def test_your_own_model(faces, tmp_path):
     import leamfast

@@ -17,7 +17,10 @@ from leamfast.models.devices import check_device, device_name
 
 __all__ = ["Benchmark", "Options", "Table", "names", "origin", "registered", "run"]
 
-VERSIONS = ("leamfast", "torch", "triton", "numpy", "opencv-python", "grad-cam", "captum", "torchcam", "POT")
+VERSIONS = (
+    *("leamfast", "torch", "triton", "numpy", "opencv-python", "pillow", "pyfacer", "dlib-bin"),
+    *("grad-cam", "captum", "torchcam", "POT"),
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,9 @@ class Options:
         folder: what the benchmark keeps between runs, or trained models; None: what ships.
         method: `module:function` of the user's, beside ours and the peers.
         trust_code: whether that may run.
+        data: photos of the user's.
+        detector: face detectors, as other commands take them.
+        model: SPEC of a model of the user's; None: the one that the benchmark has.
         note: told of progress.
     """
 
@@ -42,6 +48,9 @@ class Options:
     folder: Path | None = None
     method: str | None = None
     trust_code: bool = False
+    data: Path | None = None
+    detector: tuple[str, ...] = ()
+    model: str | None = None
     note: Callable[[str], None] = print
 
 
@@ -61,7 +70,7 @@ class Benchmark:
 
     Attributes:
         summary: what it measures, in a line.
-        takes: which of the options models, method and workers mean something to it.
+        takes: which of the options models, method, workers, data, detector and model mean something to it.
         run: options -> results, as JSON has them.
         tables: results -> tables.
     """
@@ -73,6 +82,7 @@ class Benchmark:
 
 
 MODULES = {
+    "faces": "leamfast_bench.faces.benchmark",
     "kernels": "leamfast_bench.kernels.benchmark",
     "maps": "leamfast_bench.maps.benchmark",
     "truth": "leamfast_bench.truth.benchmark",
@@ -102,6 +112,7 @@ def run(name: str, options: Options) -> dict[str, Any]:
     benchmark = registered(name)
     check_device(options.device)
     ignored = {"models": options.folder, "method": options.method, "workers": max(0, options.workers - 1)}
+    ignored |= {"data": options.data, "detector": options.detector, "model": options.model}
     for option, value in ignored.items():
         if value and option not in benchmark.takes:
             raise RequestError(f"--{option} means nothing to the benchmark {name}: leave it out")

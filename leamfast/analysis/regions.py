@@ -1,92 +1,55 @@
 """Region shares of a run as a table: which parts of the face the supports of the maps lie in."""
 
-import csv
-import io
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass
 
-import numpy as np
+from leamfast.analysis.bootstrap import Resampling
+from leamfast.analysis.shares import ShareSums, ratio
+from leamfast.analysis.variation import variation
 
-from leamfast.analysis.bootstrap import mean_interval
-from leamfast.errors import RequestError
-from leamfast.store.arrays import NO_LABEL
-from leamfast.store.atomic import write_atomically
-from leamfast.store.results import Results, open_results
-from leamfast.store.run_folder import RunFolder
-
-__all__ = ["COLUMNS", "region_rows", "write_region_table"]
-
-COLUMNS = ("model", "map", "threshold", "region", "share", "area", "over_representation", "low", "high", "n")
-ROWS_AT_ONCE = 1024
+__all__ = ["RegionRow", "regions_of_map"]
 
 
-def write_region_table(root: Path) -> tuple[Path, int]:
-    """Write `tables/regions.csv` of a result folder.
-
-    Returns:
-        The file, and how many rows it has.
-
-    Raises:
-        RequestError: the folder holds no run, or one without region masks.
-    """
-    with open_results(root) as results:
-        try:
-            rows = list(region_rows(results))
-        except OSError as exc:
-            raise RequestError(f"{root} cannot be read ({exc}): see `leamfast verify`") from exc
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([*row[:4], *(f"{v:.6g}" for v in row[4:9]), row[9]] for row in rows)
-    path = RunFolder(root).tables / "regions.csv"
-    path.parent.mkdir(exist_ok=True)
-    write_atomically(path, text.getvalue().encode())
-    return path, len(rows)
-
-
-def region_rows(results: Results) -> Iterator[tuple]:
-    """Rows of the table, with the columns of `COLUMNS`.
+@dataclass(frozen=True)
+class RegionRow:
+    """One map, threshold and region.
 
     `share` is the mean over images of the fraction of the support (at threshold 100, of the map's mass) that
     lies in the region, `low` and `high` its 95% interval by a bootstrap over identities, `area` the mean
-    fraction of the crop that the region covers, `over_representation` share / area, `n` the images.
+    fraction of the crop that the region covers, `over_representation` share / area: a large region is not an
+    important one. `over_low` and `over_high` are its interval, shares and areas drawn together. `n` counts
+    the images. `sd`, `cv_within` and `cv_between` say how much the share varies: see `Variation`.
     """
-    thresholds = results.file["threshold"][...]
-    regions = results.text("region")
-    identities = results.identities
-    for model in results.models:
-        areas = _areas(results, model, len(regions))
-        for name in (*results.taps(model), "fused"):
-            shares = results.region_share(model, name).astype(np.float64)
-            flat = shares.reshape(len(shares), -1)
-            mean, low, high, n = mean_interval(flat, identities)
-            area = _mean_area(areas, shares)
-            for i, threshold in enumerate(thresholds):
-                for j, region in enumerate(regions):
-                    k = i * len(regions) + j
-                    over = mean[k] / area[i, j] if area[i, j] > 0 else np.nan
-                    found = mean[k], area[i, j], over, low[k], high[k], int(n[k])
-                    yield (model, name, int(threshold), region, *found)
+
+    model: str
+    map: str
+    threshold: int
+    region: str
+    share: float
+    area: float
+    over_representation: float
+    low: float
+    high: float
+    n: int
+    sd: float
+    cv_within: float
+    cv_between: float
+    over_low: float
+    over_high: float
 
 
-def _areas(results: Results, model: str, regions: int) -> np.ndarray:
-    """Fraction of each crop that each region covers, (row, region); NaN for a crop without a mask."""
-    crop = results.file[f"crop/{results.file['model'][model].attrs['input_size']}"]
-    if "label" not in crop:
-        raise RequestError(f"{results.root} has no region shares: its images came without region masks")
-    labels = crop["label"]
-    if len(labels) == 0:
-        raise RequestError(f"{results.root} holds no usable image: its failures.csv says why")
-    areas = np.full((len(labels), regions), np.nan)
-    for start in range(0, len(labels), ROWS_AT_ONCE):
-        for i, label in enumerate(labels[start : start + ROWS_AT_ONCE], start):
-            if label[0, 0] != NO_LABEL:
-                areas[i] = np.bincount(label.ravel(), minlength=regions) / label.size
-    return areas
-
-
-def _mean_area(areas: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """Mean area over the images that have a share at each threshold, (threshold, region)."""
-    found = np.isfinite(shares).all(axis=2)
-    counts = np.maximum(found.sum(axis=0), 1)
-    return (found.T.astype(float) @ np.nan_to_num(areas)) / counts[:, None]
+def regions_of_map(sums: ShareSums, resampling: Resampling) -> Iterator[RegionRow]:
+    """Rows of one map."""
+    count = sums.count[:, :, None] + 0 * sums.share
+    share, area, varied = sums.mean_share, sums.mean_area, variation(sums)
+    over = ratio(sums.share.sum(axis=0), sums.area.sum(axis=0))
+    low, high = resampling.ratio_interval(sums.share, count)
+    over_low, over_high = resampling.ratio_interval(sums.share, sums.area)
+    for i, threshold in enumerate(sums.thresholds):
+        for j, region in enumerate(sums.regions):
+            yield RegionRow(
+                sums.model, sums.map, threshold, region,
+                share[i, j], area[i, j], over[i, j], low[i, j], high[i, j], int(sums.images[i]),
+                varied.sd[i, j], varied.cv_within[i, j], varied.cv_between[i, j],
+                over_low[i, j], over_high[i, j],
+            )  # fmt: skip

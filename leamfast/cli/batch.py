@@ -8,6 +8,7 @@ import typer
 
 from leamfast.cli.output import INTERRUPTED, note, print_json
 from leamfast.cli.preprocessing import given_preprocessing
+from leamfast.datasets.formats import AUTO, FORMATS
 from leamfast.engine.batch_run import BatchReport, BatchRequest, run_batch
 from leamfast.errors import RequestError
 from leamfast.leam.presets import preset as named_preset
@@ -20,7 +21,10 @@ def batch(
     context: typer.Context,
     data: Annotated[
         Path | None,
-        typer.Argument(help="Folder of identity folders, or a manifest (CSV, Parquet).", metavar="DATA"),
+        typer.Argument(
+            help="Folder of identity folders, manifest (CSV, Parquet), or a data set in another format.",
+            metavar="DATA",
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Result folder; made where it does not exist.")] = None,
     model: Annotated[
@@ -30,6 +34,14 @@ def batch(
             "alias:=SPEC. Repeat for more models."
         ),
     ] = None,
+    format: Annotated[str, typer.Option(help=f"{', '.join(FORMATS)}, or auto: by what DATA is.")] = AUTO,
+    limit_identities: Annotated[
+        int | None, typer.Option(help="At most so many identities, drawn with --seed.", show_default="all")
+    ] = None,
+    images_per_identity: Annotated[
+        int | None, typer.Option(help="At most so many images of each, drawn likewise.", show_default="all")
+    ] = None,
+    min_images: Annotated[int, typer.Option(help="Leave out identities with fewer images.")] = 1,
     layers: Annotated[
         list[str] | None,
         typer.Option(
@@ -37,10 +49,19 @@ def batch(
         ),
     ] = None,
     align: Annotated[
-        str, typer.Option(help="arcface (by five points), or none for aligned crops.")
+        str, typer.Option(help="arcface (by five points), paper (by 68), or none for aligned crops.")
     ] = "arcface",
-    detector: Annotated[str | None, typer.Option(help="Face detector: retinaface=FILE.")] = None,
-    parser: Annotated[str, typer.Option(help="Region masks: labels (the manifest's), or none.")] = "labels",
+    detector: Annotated[str | None, typer.Option(help="Face detector: retinaface=FILE or dlib.")] = None,
+    faces: Annotated[
+        str, typer.Option(help="one: a picture of several faces is left out; largest: its largest is used.")
+    ] = "one",
+    parser: Annotated[
+        str,
+        typer.Option(
+            help="Face regions: farl=FILE, bisenet=FILE, polygons (of dlib's landmarks), masks=DIR (PNG "
+            "files at the images' paths), labels (those that the data names), or none."
+        ),
+    ] = "labels",
     config: Annotated[
         Path | None, typer.Option(help="run.toml with options; those given here go first.")
     ] = None,
@@ -117,7 +138,13 @@ def finish(report: BatchReport, as_json: bool) -> None:
             f"({report.seconds:.1f} s, {report.images_per_second:.1f} images/s{kept})"
         )
         if report.failures:
-            note(f"{report.failures} rows in {report.out / 'failures.csv'} say what was left out and why")
+            stages = ", ".join(f"{number} {stage}" for stage, number in report.left_out.items())
+            note(f"{report.failures} rows in {report.out / 'failures.csv'} say what was left out: {stages}")
+    if report.shared_pictures and not as_json:
+        note(
+            f"{report.shared_pictures} pictures stand under more than one person: pairs of different people "
+            "may be the same picture"
+        )
     if report.interrupted:
         note("stopped; go on with --resume")
         raise typer.Exit(INTERRUPTED)

@@ -31,6 +31,15 @@ def bench(
         typer.Option(help="truth: module:function of yours (model, images, references) -> maps (N, h, w)."),
     ] = None,
     trust_code: Annotated[bool, typer.Option("--trust-code", help="Allow --method to run.")] = False,
+    data: Annotated[
+        Path | None, typer.Option(help="faces: your photos, in any form that batch takes.")
+    ] = None,
+    detector: Annotated[
+        list[str] | None, typer.Option(help="faces: retinaface=FILE or dlib; repeat for more.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="faces: model SPEC of the cached run.", show_default="demo")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="File for the results, as JSON.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
@@ -47,7 +56,19 @@ def bench(
     if out is not None and (out.is_dir() or not out.parent.is_dir()):
         raise RequestError(f"--out {out} must be a file in a folder that exists")
     benchmark = registry.registered(suite)
-    options = registry.Options(small, device, threads, workers, folder, method, trust_code, note)
+    options = registry.Options(
+        small=small,
+        device=device,
+        threads=threads,
+        workers=workers,
+        folder=folder,
+        method=method,
+        trust_code=trust_code,
+        data=data,
+        detector=tuple(detector or ()),
+        model=model,
+        note=note,
+    )
     found = registry.run(suite, options)
     if out is not None:
         write_atomically(out, json_text(found).encode())

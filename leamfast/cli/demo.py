@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from leamfast.analysis.regions import write_region_table
+from leamfast.analysis.analyze import analyze_run, write_analysis
 from leamfast.cli.output import note, print_json, print_table
 from leamfast.datasets.synthetic import write_dataset
 from leamfast.engine.batch_run import BatchRequest, run_batch
@@ -49,7 +49,7 @@ def demo(
     with ImageProgress("faces", identities * images) as progress:
         write_dataset(faces, identities=identities, images=images, seed=seed, progress=progress.advance)
     report = run_batch(BatchRequest(data=faces, out=run, model=("demo",), align="none", **asdict(made)), note)
-    table, _ = write_region_table(run)
+    table = write_analysis(run, analyze_run(run))["regions"]
     picture = out / "maps.png"
     with open_results(run) as results:
         first = [int((results.identities == person).nonzero()[0][0]) for person in range(min(4, identities))]
@@ -69,7 +69,7 @@ def demo(
         [
             ["picture", picture],
             ["maps and embeddings", run / "index.h5"],
-            ["all regions", table],
+            ["tables", table.parent],
             ["faces", faces],
         ],
     )

@@ -1,14 +1,17 @@
 """The `leamfast` command."""
 
+import errno
 import os
 import sys
 
 import typer
 
+from leamfast.cli.align import align
 from leamfast.cli.batch import batch
 from leamfast.cli.bench import bench
 from leamfast.cli.compile import compile_
 from leamfast.cli.demo import demo
+from leamfast.cli.ingest import ingest
 from leamfast.cli.inspect import info, layers, models
 from leamfast.cli.output import INTERRUPTED, note
 from leamfast.cli.results import analyze, verify
@@ -25,13 +28,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, synth, batch, analyze, verify, models, layers, info, bench):
+for command in (demo, synth, ingest, align, batch, analyze, verify, models, layers, info, bench):
     app.command()(command)
 app.command("compile")(compile_)
 
 
 def main() -> None:
     """Run the command; what the user did wrong is one sentence on stderr and status 2."""
+    for word in sys.argv:
+        if any("\ud800" <= letter <= "\udfff" for letter in word):  # bytes that are no UTF-8
+            note(f"leamfast: arguments must be UTF-8, in which results are written, got {word!r}: rename it")
+            sys.exit(2)
     try:
         app()
     except RequestError as exc:
@@ -45,7 +52,7 @@ def main() -> None:
         sys.exit(0)
     except OSError as exc:  # a full disk, a folder that cannot be written
         note(f"leamfast: {exc}")
-        sys.exit(1)
+        sys.exit(2 if exc.errno == errno.ENAMETOOLONG else 1)
     except KeyboardInterrupt:
         note("leamfast: interrupted; finished parts are whole, go on with --resume")
         sys.exit(INTERRUPTED)

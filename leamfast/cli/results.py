@@ -1,14 +1,14 @@
 """`leamfast verify` and `leamfast analyze`: what to do with a finished run."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from leamfast.analysis.diagnostics import write_diagnostics
-from leamfast.analysis.regions import write_region_table
+from leamfast.analysis.analyze import Analysis, analyze_run, write_analysis
+from leamfast.analysis.diagnostics import NAMES
 from leamfast.cli.output import note, print_json
-from leamfast.store.results import open_results
 from leamfast.store.verify import verify as find_problems
 
 __all__ = ["analyze", "verify"]
@@ -31,17 +31,47 @@ def verify(root: Folder, as_json: Json = False) -> None:
 
 
 def analyze(root: Folder, as_json: Json = False) -> None:
-    """Turn stored results into tables: region shares with intervals, and what is known against the taps.
+    """Turn stored results into tables: where maps look, how they vary and agree, what is known against them.
 
-    Writes tables/regions.csv and tables/diagnostics.csv.
+    Writes tables/regions.csv, asymmetry.csv, off_face.csv and layers.csv, which need region masks, and
+    agreement.csv and diagnostics.csv.
     """
-    with open_results(root) as results:
-        if not results.complete:
-            note(f"{root} is not complete: only finished shards are counted")
-    doubts, warnings = write_diagnostics(root)
-    path, rows = write_region_table(root)
+    found = analyze_run(root)
+    if not found.complete:
+        note(f"{root} is not complete: only finished shards are counted")
+    tables = write_analysis(root, found)
+    counts = Counter(row.name for row in found.diagnostics)
+    warnings = {name: counts[name] for name in NAMES if counts[name]}
+    if not found.masks:
+        note(
+            f"{root} has no region masks, and so no tables of regions: `leamfast batch --parser` makes masks "
+            "(farl=FILE, bisenet=FILE, polygons) or takes them (masks=DIR, labels)"
+        )
+    if found.unknown:
+        parser = f"parser {found.parser}" if found.parser else "the parser"
+        note(f"{parser} cannot tell: {', '.join(found.unknown)}; the tables leave them out")
     if as_json:
-        print_json({"regions": path, "rows": rows, "diagnostics": doubts, "warnings": warnings})
-    else:
-        note(f"{rows} rows in {path}")
-        note(f"{warnings} reasons to doubt a tap in {doubts}")
+        names = ("regions", "asymmetry", "off_face", "layers", "agreement", "diagnostics")
+        print_json(
+            {**{name: tables.get(name) for name in names}, "rows": len(found.regions),
+             "warnings": len(found.diagnostics), "warnings_by_name": warnings,
+             "parser": found.parser or None, "cannot_tell": found.unknown}
+        )  # fmt: skip
+        return
+    for name, rows in _rows(found).items():
+        if name in tables:
+            note(f"{rows} rows in {tables[name]}")
+    named = ", ".join(f"{name} {number}" for name, number in warnings.items())
+    note(
+        f"{len(found.diagnostics)} reasons to doubt a map in {tables['diagnostics']}{named and f': {named}'}"
+    )
+
+
+def _rows(found: Analysis) -> dict[str, int]:
+    return {
+        "regions": len(found.regions),
+        "asymmetry": len(found.asymmetry),
+        "off_face": len(found.off_face),
+        "layers": len(found.layers),
+        "agreement": len(found.agreement),
+    }

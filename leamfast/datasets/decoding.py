@@ -25,11 +25,22 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
+from leamfast.datasets.entry import Rect, Spans
+from leamfast.faces.parse_names import UNKNOWN
 from leamfast.faces.regions import REGIONS
 
-__all__ = ["IMAGE_SUFFIXES", "DecodeError", "DecodedImage", "decode_image", "decode_label", "read_image"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "DecodeError",
+    "DecodedImage",
+    "decode_image",
+    "decode_label",
+    "decode_part",
+    "read_bytes",
+    "read_image",
+]
 
 Pixels = NDArray[np.uint8]
 
@@ -77,14 +88,44 @@ class DecodedImage:
     sha1: str
 
 
-def read_image(path: Path) -> DecodedImage:
+def read_image(path: Path, spans: Spans = (), rect: Rect | None = None) -> DecodedImage:
     """Read a file once: its picture and the SHA-1 of its bytes.
 
+    Args:
+        path: the file.
+        spans: where in the file the image lies; () is the whole file.
+        rect: the part of the picture that is taken; None takes all of it.
+
     Raises:
-        DecodeError: as `decode_image`.
+        DecodeError: as `decode_image`; or a span reaches beyond the file, or the rect beyond the picture.
     """
-    data = _read_bytes(path)
-    return DecodedImage(decode_image(data), hashlib.sha1(data, usedforsecurity=False).hexdigest())
+    data = read_bytes(path, spans)
+    return DecodedImage(decode_part(data, rect), hashlib.sha1(data, usedforsecurity=False).hexdigest())
+
+
+def read_bytes(path: Path, spans: Spans = ()) -> bytes:
+    """The bytes of an image: of the file, or of some spans of it, joined.
+
+    Raises:
+        DecodeError: they cannot be read, or a span reaches beyond the file.
+    """
+    return _read_spans(path, spans) if spans else _read_bytes(path)
+
+
+def decode_part(data: bytes, rect: Rect | None) -> Pixels:
+    """As `decode_image` of some bytes, and the part of the picture that is taken; None takes all of it.
+
+    Raises:
+        DecodeError: as `decode_image`; or the rect reaches beyond the picture.
+    """
+    pixels = decode_image(data)
+    if rect is None:
+        return pixels
+    left, top, right, bottom = rect
+    height, width = pixels.shape[:2]
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        raise DecodeError(f"rect {left} {top} {right} {bottom} is not within the {width}x{height} picture")
+    return np.ascontiguousarray(pixels[top:bottom, left:right])
 
 
 def decode_image(source: Path | bytes) -> Pixels:
@@ -103,7 +144,7 @@ def decode_image(source: Path | bytes) -> Pixels:
     with _opened(source) as (image, _):
         rgb = _to_rgb(image)
         turn = UPRIGHT.get(_orientation(image))
-    return np.array(rgb if turn is None else rgb.transpose(turn))
+        return np.array(rgb if turn is None else rgb.transpose(turn))
 
 
 def decode_label(source: Path | bytes) -> Pixels:
@@ -113,10 +154,11 @@ def decode_label(source: Path | bytes) -> Pixels:
         source: path of the file, or its bytes.
 
     Returns:
-        Region indices as stored (no orientation is applied), shape (H, W), uint8, 0..18.
+        Region indices as stored (no orientation is applied), shape (H, W), uint8: 0..18, or `UNKNOWN` (255)
+        where whoever made the mask could not tell.
 
     Raises:
-        DecodeError: as `decode_image`; or the file is no PNG, has more than one channel, or a value over 18.
+        DecodeError: as `decode_image`; or the file is no PNG, has more than one channel, or another value.
     """
     with _opened(source) as (image, data):
         if image.format != "PNG":
@@ -127,22 +169,48 @@ def decode_label(source: Path | bytes) -> Pixels:
         if image.mode == "L":
             # Pillow stretches 2- and 4-bit grey over 0..255: undo it.
             values //= {2: 85, 4: 17}.get(data[PNG_DEPTH_OFFSET], 1)
-    if values.max() >= len(REGIONS):
-        raise DecodeError(f"the mask holds the value {values.max()}, regions end at {len(REGIONS) - 1}")
+    known = values[values != UNKNOWN]
+    if known.size and known.max() >= len(REGIONS):
+        raise DecodeError(
+            f"the mask holds the value {known.max()}, regions end at {len(REGIONS) - 1}, {UNKNOWN} is unknown"
+        )
     return values.astype(np.uint8)
 
 
 def _read_bytes(path: Path) -> bytes:
     """Bytes of a regular file; never waits on a pipe or a device."""
+    with _readable(path) as size:
+        if size > MAX_FILE_BYTES:
+            raise DecodeError(f"file is larger than {MAX_FILE_BYTES >> 20} MiB")
+        # Some files of /proc are regular by their own account, hold 0 bytes, and are waited on for ever.
+        return path.read_bytes() if size else b""
+
+
+def _read_spans(path: Path, spans: Spans) -> bytes:
+    """Bytes of some spans of a regular file, joined."""
+    with _readable(path) as size:
+        if any(offset < 0 or length < 0 or offset + length > size for offset, length in spans):
+            raise DecodeError("the image lies beyond the end of its file, which is cut off")
+        if sum(length for _, length in spans) > MAX_FILE_BYTES:
+            raise DecodeError(f"image is larger than {MAX_FILE_BYTES >> 20} MiB")
+        parts = []
+        with path.open("rb") as stream:
+            for offset, length in spans:
+                stream.seek(offset)
+                parts.append(stream.read(length))
+        return b"".join(parts)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[int]:
+    """The size of a regular file; whatever the system raises inside becomes a `DecodeError`."""
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
             raise DecodeError("is a folder, not a file")
         if not stat.S_ISREG(status.st_mode):
             raise DecodeError("is not a regular file")
-        if status.st_size > MAX_FILE_BYTES:
-            raise DecodeError(f"file is larger than {MAX_FILE_BYTES >> 20} MiB")
-        return path.read_bytes()
+        yield status.st_size
     except DecodeError:
         raise
     except FileNotFoundError as exc:
@@ -162,7 +230,7 @@ def _opened(source: Path | bytes) -> Iterator[tuple[Image.Image, bytes]]:
     if not data:
         raise DecodeError("file is empty")
     try:
-        with _pillow_warnings_off(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with _PILLOW_GATE, Image.open(io.BytesIO(data), formats=FORMATS) as image:
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and image.width * image.height > limit:
                 raise DecodeError(f"image has {image.width} x {image.height} pixels, the limit is {limit}")
@@ -183,13 +251,18 @@ def _opened(source: Path | bytes) -> Iterator[tuple[Image.Image, bytes]]:
         raise DecodeError("file is cut off or damaged") from exc
 
 
-class _WarningGate:
-    """Silences Pillow while at least one thread decodes: warning filters belong to the whole process."""
+class _PillowGate:
+    """Makes Pillow silent and strict while at least one thread decodes: both are settings of the process.
+
+    It warns of damaged metadata, which is of no use here, and of bombs, which are refused instead. And where
+    another library has set `LOAD_TRUNCATED_IMAGES`, it fills what a file lacks with grey.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.decoding = 0
         self.filters: warnings.catch_warnings[None] | None = None
+        self.tolerant = False
 
     def __enter__(self) -> None:
         with self.lock:
@@ -198,6 +271,7 @@ class _WarningGate:
                 self.filters = warnings.catch_warnings()
                 self.filters.__enter__()
                 warnings.filterwarnings("ignore", module=r"PIL\.")
+                self.tolerant, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
 
     def __exit__(self, *exception: object) -> None:
         with self.lock:
@@ -205,14 +279,10 @@ class _WarningGate:
             if self.decoding == 0 and self.filters is not None:
                 self.filters.__exit__(None, None, None)
                 self.filters = None
+                ImageFile.LOAD_TRUNCATED_IMAGES = self.tolerant
 
 
-_GATE = _WarningGate()
-
-
-def _pillow_warnings_off() -> _WarningGate:
-    """Pillow warns of damaged metadata, which is of no use here, and of bombs, which are refused instead."""
-    return _GATE
+_PILLOW_GATE = _PillowGate()
 
 
 def _is_complete(data: bytes, kind: str | None) -> bool:

@@ -5,8 +5,6 @@ are loaded once in each process, at its first shard.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,76 +13,25 @@ import numpy as np
 import torch
 
 from leamfast.engine.ahead import CropsAhead
+from leamfast.engine.batch_settings import BatchSettings
+from leamfast.engine.crop_cache import CropCache, crop_cache
 from leamfast.engine.crops import Crops, make_crops
-from leamfast.engine.maps import MapSettings, map_rows
+from leamfast.engine.finding import Finding, load_finding
+from leamfast.engine.maps import map_rows
+from leamfast.engine.masks import MaskFiles
+from leamfast.engine.part_arrays import attributes, crop_arrays, identity_arrays, image_arrays, scales, stack
 from leamfast.engine.plan import Shard
-from leamfast.faces.detection import RetinaFaceDetector, parse_detector
+from leamfast.faces.cache import weights_sha256
+from leamfast.faces.parse import Parser, parse_parser
+from leamfast.faces.regions import REGIONS
 from leamfast.leam.backends import build_program
 from leamfast.leam.diagnostics import program_warnings
 from leamfast.leam.program import Program
-from leamfast.leam.registration import plain_centres
 from leamfast.leam.taps import select_taps
 from leamfast.models.loading import load_model
-from leamfast.store.arrays import THRESHOLDS, Array
 from leamfast.store.part import Part
 
-__all__ = ["BatchFunction", "BatchSettings", "ModelSettings", "set_up_torch"]
-
-
-@dataclass(frozen=True)
-class ModelSettings:
-    """One model of a run.
-
-    Attributes:
-        spec: as `load_model` takes it.
-        name: under which its results are stored.
-        layers: names of its taps.
-        backend: who computes it.
-        preprocessing: for a spec that brings none.
-    """
-
-    spec: str
-    name: str
-    layers: tuple[str, ...]
-    backend: str = "eager"
-    preprocessing: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class BatchSettings:
-    """Everything that the values of the main pass depend on, besides the shards themselves.
-
-    Attributes:
-        root: folder that relative image paths start from.
-        models: the models.
-        detector: `retinaface=FILE`, or None where the crops are aligned already.
-        labels: whether the manifest brings region masks.
-        columns: metadata columns.
-        person_columns: those of them that say the same of all images of an identity.
-        target: `loss` or `similarity`.
-        activation: `signed` or `positive`.
-        registration: `resize` or `receptive`.
-        precision: `fp32`, `tf32` or `bf16`.
-        maps: reference policy, draws and batch size.
-        threads: how many threads one process computes with.
-        device: where models compute.
-        trust_code: whether `module:factory` may run.
-    """
-
-    root: Path
-    models: tuple[ModelSettings, ...]
-    detector: str | None
-    labels: bool
-    columns: tuple[str, ...]
-    person_columns: tuple[str, ...]
-    target: str
-    activation: str
-    registration: str
-    precision: str
-    maps: MapSettings
-    threads: int
-    device: str
-    trust_code: bool = False
+__all__ = ["BatchFunction", "set_up_torch"]
 
 
 def set_up_torch(threads: int, device: str) -> None:
@@ -155,10 +102,34 @@ class BatchFunction:
         }
 
     @cached_property
-    def detector(self) -> RetinaFaceDetector | None:
-        """The face detector, loaded at first use."""
-        spec = self.settings.detector
-        return None if spec is None else parse_detector(spec).load(self.settings.device)
+    def finding(self) -> Finding | None:
+        """How faces are found; the detector is loaded at first use."""
+        settings = self.settings
+        if settings.detector is None:
+            return None
+        return load_finding(
+            settings.detector, settings.align, settings.faces, settings.device, settings.threads
+        )
+
+    @cached_property
+    def parsing(self) -> Parser | MaskFiles | None:
+        """Who tells regions; a parser is loaded at first use."""
+        spec, settings = parse_parser(self.settings.parser), self.settings
+        if spec.name == "none":
+            return None
+        return spec.load(settings.device) if spec.of_faces else MaskFiles(settings.root, spec.path)
+
+    @cached_property
+    def known_crops(self) -> CropCache | None:
+        """Crops that were made before, where faces are found and caches are on."""
+        settings, finding = self.settings, self.finding
+        if finding is None or finding.cache is None:
+            return None
+        words = [*finding.cache.depends, settings.align, settings.faces]
+        spec = parse_parser(settings.parser)
+        if spec.of_faces:
+            words += [spec.name, "" if spec.path is None else weights_sha256(spec.path)]
+        return crop_cache(words)
 
     @cached_property
     def sizes(self) -> list[int]:
@@ -168,11 +139,13 @@ class BatchFunction:
     @cached_property
     def crops(self) -> CropsAhead:
         """Who makes crops."""
-        settings, sizes, detector = self.settings, self.sizes, self.detector
+        settings, sizes, finding, parsing = self.settings, self.sizes, self.finding, self.parsing
 
         def make(shard: Shard) -> Crops:
             torch.set_num_threads(settings.threads)  # of this thread, which would take all others
-            return make_crops(shard, settings.root, sizes, detector, settings.labels, settings.threads)
+            return make_crops(
+                shard, settings.root, sizes, finding, parsing, settings.threads, self.known_crops
+            )
 
         return CropsAhead(make)
 
@@ -183,25 +156,29 @@ class BatchFunction:
         if self.overlap and ahead is not None:
             self.crops.begin(ahead)
         identities = [row.identity for row in crops.rows]
-        arrays = _image_arrays(crops, settings.columns)
-        arrays |= _identity_arrays(shard, identities, settings.person_columns)
+        arrays = image_arrays(crops, settings.columns)
+        arrays |= identity_arrays(shard, identities, settings.person_columns)
+        groups: dict[str, dict[str, Any]] = {}
         for size in sizes:
-            arrays |= _crop_arrays(crops, size, settings.labels)
-        groups = {}
+            arrays |= crop_arrays(crops, size, self.parsing is not None)
+            if self.parsing is not None:
+                name = parse_parser(settings.parser).name
+                groups[f"crop/{size}"] = {"parser": name, "regions": ",".join(self.parsing.known)}
         for name, program in programs.items():
             size = program.model.preprocessing.size
             rows = map_rows(
                 program,
-                _stack(crops.images[size], (size, size, 3), np.uint8),
-                _stack(crops.labels[size], (size, size), np.uint8) if settings.labels else None,
+                stack(crops.images[size], (size, size, 3), np.uint8),
+                None if self.parsing is None else stack(crops.labels[size], (size, size), np.uint8),
                 identities,
                 [row.position for row in crops.rows],
                 len(shard.identities),
                 settings.maps,
+                REGIONS if self.parsing is None else self.parsing.known,
             )
             arrays |= {f"model/{name}/{path}": array for path, array in rows.arrays.items()}
-            arrays |= _scales(name, program)
-            groups[f"model/{name}"] = _attributes(program, settings)
+            arrays |= scales(name, program)
+            groups[f"model/{name}"] = attributes(program, settings)
             for tap in program.taps:
                 about = {"kind": tap.kind, "warnings": "\n".join(self.warnings[name][tap.name])}
                 groups[f"model/{name}/layer/{tap.name}"] = about
@@ -210,6 +187,13 @@ class BatchFunction:
                     crops.rows[equal].entry,
                     "reference",
                     f"a reference equals the image for {name}: no map of that pair",
+                )
+            for repeated, (other, cosine) in rows.near.items():
+                crops.fail(
+                    crops.rows[repeated].entry,
+                    "pair",
+                    f"near-duplicate of {crops.rows[other].entry.name} for {name} (cosine {cosine:.4f}): "
+                    "left out of pairs",
                 )
             for broken in rows.broken:
                 crops.fail(
@@ -224,76 +208,3 @@ class BatchFunction:
                     row.entry, "reference", "only usable image of its identity: embedding kept, no map"
                 )
         return Part(shard.number, arrays, groups, tuple(crops.failures))
-
-
-def _image_arrays(crops: Crops, columns: Sequence[str]) -> dict[str, Array]:
-    rows = crops.rows
-    arrays = {
-        "image/path": _text([row.entry.path for row in rows], "row"),
-        "image/sha1": _text([row.sha1 for row in rows], "row"),
-        "image/position": Array(np.array([row.position for row in rows], np.int64), ("row",)),
-        "image/identity": Array(np.array([row.identity for row in rows], np.int64), ("row",), "person"),
-    }
-    for column in columns:
-        arrays[f"image/{column}"] = _text([row.entry.metadata[column] for row in rows], "row")
-    return arrays
-
-
-def _identity_arrays(shard: Shard, identities: Sequence[int], columns: Sequence[str]) -> dict[str, Array]:
-    persons = shard.identities
-    counts = np.bincount(np.array(identities, np.int64), minlength=len(persons))
-    arrays = {
-        "identity/name": _text([person.name for person in persons], "person"),
-        "identity/images": Array(counts.astype(np.int64), ("person",)),
-    }
-    for column in columns:
-        arrays[f"identity/{column}"] = _text([p.entries[0].metadata[column] for p in persons], "person")
-    return arrays
-
-
-def _crop_arrays(crops: Crops, size: int, labels: bool) -> dict[str, Array]:
-    transforms = _stack(crops.transforms[size], (2, 3), np.float64)
-    arrays = {f"crop/{size}/transform": Array(transforms, ("row", "affine_y", "affine_x"))}
-    if labels:
-        masks = _stack(crops.labels[size], (size, size), np.uint8)
-        arrays[f"crop/{size}/label"] = Array(masks, ("row", "y", "x"))
-    return arrays
-
-
-def _scales(name: str, program: Program) -> dict[str, Array]:
-    """Centres of the cells of each tap's grid, in input pixels (pixel centres at whole numbers)."""
-    size = program.model.preprocessing.size
-    scales = {}
-    for tap in program.taps:
-        centres = program.centres[tap.name] or plain_centres(tap, size)
-        for axis, cells, (offset, step) in zip("hw", (tap.height, tap.width), centres, strict=True):
-            values = (offset + step * np.arange(cells)).astype(np.float32)
-            scales[f"model/{name}/layer/{tap.name}/{axis}"] = Array(values, (axis,))
-    return scales
-
-
-def _attributes(program: Program, settings: BatchSettings) -> dict[str, Any]:
-    preprocessing = program.model.preprocessing
-    return {
-        "architecture": program.model.architecture,
-        "weights": program.model.weights,
-        "input_size": preprocessing.size,
-        "channels": preprocessing.channels,
-        "mean": preprocessing.mean,
-        "std": preprocessing.std,
-        "taps": ",".join(tap.name for tap in program.taps),
-        "target": settings.target,
-        "references": settings.maps.references,
-        "activation": settings.activation,
-        "registration": settings.registration,
-        "precision": settings.precision,
-        "thresholds": THRESHOLDS,
-    }
-
-
-def _text(values: Sequence[str], dim: str) -> Array:
-    return Array(np.array(values, dtype=object), (dim,))
-
-
-def _stack(values: Sequence[np.ndarray], shape: tuple[int, ...], dtype: type) -> np.ndarray:
-    return np.stack(values).astype(dtype, copy=False) if values else np.empty((0, *shape), dtype)

@@ -8,27 +8,26 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from leamfast.datasets.manifest import Manifest, read_manifest
-from leamfast.engine.batch import BatchFunction, BatchSettings, ModelSettings
-from leamfast.engine.crops import ALIGNMENTS
+from leamfast.datasets.formats import read_manifest
+from leamfast.datasets.limits import limited
+from leamfast.datasets.manifest import Manifest
+from leamfast.engine.batch import BatchFunction
+from leamfast.engine.batch_settings import BatchSettings, ModelSettings
 from leamfast.engine.frozen import freeze
 from leamfast.engine.local import LocalDriver
 from leamfast.engine.maps import MapSettings
 from leamfast.engine.plan import Shard, plan_shards
 from leamfast.engine.programs import resolve_backends
 from leamfast.engine.progress import ImageProgress
+from leamfast.engine.request import BatchRequest, check_request
 from leamfast.engine.run import RunReport, run
 from leamfast.errors import RequestError
 from leamfast.faces.detection import parse_detector
+from leamfast.faces.parse import parse_parser
 from leamfast.faces.regions import REGIONS
-from leamfast.leam.backends import BACKENDS
 from leamfast.leam.diagnostics import program_warnings
-from leamfast.leam.precision import PRECISIONS
-from leamfast.leam.program import ACTIVATIONS, TARGETS, Program
-from leamfast.leam.references import POLICIES
-from leamfast.leam.registration import REGISTRATIONS
+from leamfast.leam.program import Program
 from leamfast.leam.taps import select_taps
-from leamfast.models.devices import check_device
 from leamfast.models.face_model import FaceModel
 from leamfast.models.loading import brings_preprocessing, load_model, spec_name
 from leamfast.models.weights import file_sha256
@@ -41,35 +40,6 @@ __all__ = ["BatchReport", "BatchRequest", "PartSink", "run_batch"]
 
 
 @dataclass(frozen=True)
-class BatchRequest:
-    """What a user asks of `leamfast batch`; the command's options have the same names and meanings."""
-
-    data: Path
-    out: Path
-    model: tuple[str, ...]
-    layers: tuple[str, ...] = ("auto",)
-    align: str = "arcface"
-    detector: str | None = None
-    parser: str = "labels"
-    target: str = "loss"
-    activation: str = "signed"
-    registration: str = "resize"
-    references: str = "mean"
-    max_references: int = 8
-    precision: str = "fp32"
-    backend: str = "auto"
-    batch_size: int = 16
-    shard_images: int | None = None
-    workers: int = 0
-    threads: int | None = None
-    device: str = "cpu"
-    seed: int = 0
-    preprocessing: dict[str, dict[str, Any]] | None = None  # by model name; "*" for every model without one
-    trust_code: bool = False
-    resume: bool = False
-
-
-@dataclass(frozen=True)
 class BatchReport:
     """What came of a run.
 
@@ -77,7 +47,8 @@ class BatchReport:
         out: the result folder.
         images: usable images stored.
         identities: people.
-        failures: rows of failures.csv.
+        failures: rows of failures.csv; `left_out`: by stage, from `decode` to `pair`.
+        shared_pictures: pictures that stand under more than one person.
         shards: shards computed now; `skipped`: found finished.
         failed_shards: shards that could not be computed.
         interrupted: whether Ctrl-C ended the run early.
@@ -89,6 +60,8 @@ class BatchReport:
     images: int
     identities: int
     failures: int
+    left_out: dict[str, int]
+    shared_pictures: int
     shards: int
     skipped: int
     failed_shards: int
@@ -120,7 +93,7 @@ def run_batch(request: BatchRequest, note: Callable[[str], None] | None = None) 
     """
     note = note or _to_stderr
     started = time.monotonic()
-    _check_choices(request)
+    check_request(request)
     folder = RunFolder(request.out)
     if folder.settings.is_file() and not request.resume:
         raise RequestError(
@@ -128,9 +101,22 @@ def run_batch(request: BatchRequest, note: Callable[[str], None] | None = None) 
         )
     if request.out.is_dir() and any(request.out.iterdir()) and not request.resume:
         raise RequestError(f"result folder {request.out} is not empty: choose another --out")
-    manifest = read_manifest(request.data)
+    manifest = limited(
+        read_manifest(request.data, request.format),
+        identities=request.limit_identities,
+        images_per_identity=request.images_per_identity,
+        min_images=request.min_images,
+        seed=request.seed,
+    )
     if manifest.ignored:
         note(f"{manifest.ignored} files without an image's suffix are ignored")
+    for reason, number in manifest.left_out.items():
+        note(f"left out: {number} x {reason}")
+    if request.align == "paper":
+        note(
+            "models that were trained on arcface crops see more of the picture with --align paper and tell "
+            "people apart less well: look at cosines between different people before you read maps"
+        )
     models = _load_models(request)
     before = read_frozen(folder.settings) if folder.settings.is_file() else None
     settings = _settings(request, manifest, models, before)
@@ -143,14 +129,14 @@ def run_batch(request: BatchRequest, note: Callable[[str], None] | None = None) 
         models,
         manifest_sha256=manifest.sha256(),
         detector_sha256=_detector_sha256(settings.detector),
+        parser_sha256=_parser_sha256(settings.parser),
         shards=[shard.images for shard in plan],
-        align=request.align,
         precision=request.precision,
     )
     _warn(programs, settings, note)
     del models
     function = BatchFunction(settings, programs)
-    _ = function.detector  # loaded now, so that one that cannot be used leaves no folder behind
+    _ = function.finding, function.parsing  # loaded now: what cannot be used leaves no folder behind
     with folder.locked():
         if folder.settings.is_file() != (before is not None):
             raise RequestError(f"result folder {request.out} was begun by another run meanwhile: try again")
@@ -170,12 +156,15 @@ def run_batch(request: BatchRequest, note: Callable[[str], None] | None = None) 
             )
         report, summary = _compute(folder, plan, function, settings_sha256(frozen), request.workers, note)
     seconds = time.monotonic() - started
-    finished = sum(shard.images for shard in plan if shard.number in set(report.done))
+    done = set(report.done)
+    finished = sum(shard.images for shard in plan if shard.number in done)
     return BatchReport(
         out=request.out,
         images=summary.rows,
         identities=summary.persons,
-        failures=summary.failures,
+        failures=sum(summary.left_out.values()),
+        left_out=summary.left_out,
+        shared_pictures=summary.shared,
         shards=len(report.done),
         skipped=summary.parts - len(report.done),
         failed_shards=len(report.failed),
@@ -207,7 +196,7 @@ def _compute(
         )
     parts = [folder.part(number) for number in sorted(finished | set(report.done))]
     failed = [
-        (entry.path, entry.identity, "compute", report.failed[shard.number])
+        (entry.name, entry.identity, "compute", report.failed[shard.number])
         for shard in plan
         if shard.number in report.failed
         for identity in shard.identities
@@ -277,7 +266,9 @@ def _settings(
             for spec, model in zip(request.model, models, strict=True)
         ),
         detector=request.detector if request.align != "none" else None,
-        labels=request.parser == "labels" and any(entry.label is not None for entry in manifest.entries),
+        align=request.align,
+        faces=request.faces,
+        parser=_parser(request.parser, manifest),
         columns=manifest.columns,
         person_columns=_person_columns(manifest),
         target=request.target,
@@ -293,6 +284,19 @@ def _settings(
 
 def _detector_sha256(spec: str | None) -> str | None:
     return None if spec is None else file_sha256(parse_detector(spec).weights)
+
+
+def _parser(parser: str, manifest: Manifest) -> str:
+    """The parser as asked; `none` where the data set brings none of the masks that are asked for."""
+    if parser == "labels" and all(entry.label is None for entry in manifest.entries):
+        return "none"
+    spec = parse_parser(parser)
+    return parser if spec.path is None else f"{spec.name}={spec.path.resolve()}"
+
+
+def _parser_sha256(parser: str) -> str | None:
+    spec = parse_parser(parser)
+    return file_sha256(spec.path) if spec.of_faces and spec.path is not None else None
 
 
 def _warn(programs: Mapping[str, Program], settings: BatchSettings, note: Callable[[str], None]) -> None:
@@ -338,40 +342,6 @@ def _person_columns(manifest: Manifest) -> tuple[str, ...]:
 def _shard_images(images: int) -> int:
     """Shards small enough to lose little with one, large enough that their number stays manageable."""
     return min(1024, max(64, images // 500))
-
-
-def _check_choices(request: BatchRequest) -> None:
-    choices = {
-        "align": (request.align, ALIGNMENTS),
-        "parser": (request.parser, ("labels", "none")),
-        "target": (request.target, TARGETS),
-        "activation": (request.activation, ACTIVATIONS),
-        "registration": (request.registration, REGISTRATIONS),
-        "references": (request.references, POLICIES),
-        "precision": (request.precision, PRECISIONS),
-        "backend": (request.backend, BACKENDS),
-    }
-    for name, (value, allowed) in choices.items():
-        if value not in allowed:
-            raise RequestError(f"--{name} must be one of {', '.join(allowed)}, got {value!r}")
-    least: dict[str, int | None] = {
-        "max-references": request.max_references,
-        "batch-size": request.batch_size,
-    }
-    least |= {"shard-images": request.shard_images, "threads": request.threads}
-    for name, number in least.items():
-        if number is not None and number < 1:
-            raise RequestError(f"--{name} must be at least 1, got {number}")
-    if request.workers < 0 or request.seed < 0:
-        raise RequestError(
-            f"--workers and --seed must not be negative, got {request.workers} and {request.seed}"
-        )
-    if request.align == "arcface" and request.detector is None:
-        raise RequestError(
-            "--align arcface needs a detector: give --detector retinaface=FILE, "
-            "or --align none for crops that are aligned already"
-        )
-    check_device(request.device)
 
 
 def _to_stderr(text: str) -> None:

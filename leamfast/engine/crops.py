@@ -2,31 +2,32 @@
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from leamfast.datasets.decoding import DecodedImage, DecodeError, decode_label, read_image
-from leamfast.datasets.manifest import Entry
+from leamfast.datasets.decoding import DecodeError, decode_part, read_bytes
+from leamfast.datasets.entry import Entry
+from leamfast.engine.crop_cache import CropCache, Cropped, Made
+from leamfast.engine.finding import ALIGNMENTS, Finding
+from leamfast.engine.masks import MaskFiles
 from leamfast.engine.plan import Shard
-from leamfast.faces.alignment import (
-    FaceError,
-    resize_crop,
-    resize_label,
-    similarity_transform,
-    warp_image,
-    warp_label,
-)
-from leamfast.faces.detection import RetinaFaceDetector, one_face
+from leamfast.faces.alignment import FaceError, resize_crop, resize_label, warp_image, warp_label
+from leamfast.faces.cache import Picture
+from leamfast.faces.parse import Parser
+from leamfast.faces.selection import Detection
 from leamfast.store.arrays import NO_LABEL
 from leamfast.store.part import Failure
 
-__all__ = ["ALIGNMENTS", "Crops", "Row", "make_crops"]
+__all__ = ["ALIGNMENTS", "Crops", "Finding", "Row", "make_crops"]
 
-ALIGNMENTS = ("arcface", "none")
+HELD = 16
+"""Pictures that are searched together, and so lie in memory."""
+
+HELD_BYTES = 256_000_000
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class Crops:
         rows: one for each usable image, in manifest order.
         images: size -> crops, each (size, size, 3) uint8 RGB.
         transforms: size -> (2, 3) from the picture's pixel coordinates to the crop's.
-        labels: size -> region masks, (size, size) uint8, all `NO_LABEL` where there is none.
+        labels: size -> region masks, (size, size) uint8, `NO_LABEL` where nothing is known; empty without
+            anyone who tells regions.
         failures: images left out.
     """
 
@@ -66,16 +68,27 @@ class Crops:
 
     def fail(self, entry: Entry, stage: str, reason: str) -> None:
         """Note why an image is not used, or not for everything."""
-        self.failures.append(Failure(entry.path, entry.identity, stage, reason))
+        self.failures.append(Failure(entry.name, entry.identity, stage, reason))
+
+    def add(self, row: Row, crops: Mapping[int, Made]) -> None:
+        """A usable image and its crops of every size."""
+        self.rows.append(row)
+        for size, made in crops.items():
+            self.images[size].append(made.pixels)
+            self.transforms[size].append(made.transform)
+            if size in self.labels:
+                unknown = np.full((size, size), NO_LABEL, np.uint8)
+                self.labels[size].append(unknown if made.label is None else made.label)
 
 
 def make_crops(
     shard: Shard,
     root: Path,
     sizes: Sequence[int],
-    detector: RetinaFaceDetector | None,
-    labels: bool,
+    finding: Finding | None,
+    parsing: Parser | MaskFiles | None,
     threads: int,
+    cache: CropCache | None = None,
 ) -> Crops:
     """Crops of all usable images of a shard.
 
@@ -83,97 +96,199 @@ def make_crops(
         shard: the images.
         root: folder that relative paths start from.
         sizes: sides of the crops to be made.
-        detector: finds the face to be aligned to the ArcFace template; None for crops that are aligned.
-        labels: whether the manifest's region masks are read and warped along.
+        finding: how faces are found and aligned; None for crops that are aligned.
+        parsing: who tells the regions of a picture, which are warped along; a parser needs `finding`.
         threads: how many images are decoded at the same time.
+        cache: what is known of pictures that were cropped before with this finding and parser, and takes
+            what is made.
     """
     crops = Crops(
         images={size: [] for size in sizes},
         transforms={size: [] for size in sizes},
-        labels={size: [] for size in sizes},
+        labels={} if parsing is None else {size: [] for size in sizes},
     )
     with ThreadPoolExecutor(threads) as pool:
-        for number, identity in enumerate(shard.identities):
-            seen: dict[str, str] = {}
-            decoding = _decoded(pool, root, identity.entries, ahead=2 * threads)
-            for offset, (entry, decoded) in enumerate(zip(identity.entries, decoding, strict=True)):
-                if isinstance(decoded, DecodeError):
-                    crops.fail(entry, "decode", str(decoded))
-                    continue
-                picture = hashlib.sha1(decoded.pixels.data, usedforsecurity=False).hexdigest()
-                if picture in seen:
-                    crops.fail(entry, "duplicate", f"same picture as {seen[picture]}")
-                else:
-                    seen[picture] = entry.path
-                    row = Row(entry, identity.first + offset, number, decoded.sha1)
-                    _add(crops, row, decoded.pixels, root, detector, labels)
+        for batch in _batches(_loaded(pool, shard, root, sizes, cache, ahead=min(2 * threads, HELD))):
+            _add_all(crops, batch, finding, parsing, cache)
     return crops
 
 
-def _decoded(
-    pool: ThreadPoolExecutor, root: Path, entries: Sequence[Entry], ahead: int
-) -> Iterator[DecodedImage | DecodeError]:
-    """Pictures in order, decoded a few ahead: a large identity never lies in memory as a whole."""
-    waiting: deque[Future[DecodedImage | DecodeError]] = deque()
-    for entry in entries:
-        waiting.append(pool.submit(_read, root, entry))
-        if len(waiting) > ahead:
-            yield waiting.popleft().result()
+@dataclass(frozen=True)
+class _Picture:
+    """A picture of a shard, decoded, or only its crops where they are known.
+
+    Attributes:
+        row: the image.
+        shape: height and width.
+        fingerprint: SHA-1 of the pixels.
+        pixels: (H, W, 3), or None where crops are known.
+        known: the crops that are.
+    """
+
+    row: Row
+    shape: tuple[int, int]
+    fingerprint: str
+    pixels: np.ndarray | None
+    known: Mapping[int, Made] | None = None
+
+    @property
+    def source(self) -> Picture:
+        """What caches know it by."""
+        return self.row.sha1, self.row.entry.rect
+
+
+def _loaded(
+    pool: ThreadPoolExecutor,
+    shard: Shard,
+    root: Path,
+    sizes: Sequence[int],
+    cache: CropCache | None,
+    ahead: int,
+) -> Iterator[_Picture | Failure]:
+    """Pictures in order, loaded a few ahead: a large identity never lies in memory as a whole."""
+    waiting: deque[tuple[Row, Future[_Picture | DecodeError]]] = deque()
+    seen: dict[tuple[int, str], str] = {}
+
+    def finish() -> _Picture | Failure:
+        row, loading = waiting.popleft()
+        entry, loaded = row.entry, loading.result()
+        if isinstance(loaded, DecodeError):
+            return Failure(entry.name, entry.identity, "decode", str(loaded))
+        picture = row.identity, loaded.fingerprint
+        if picture in seen:
+            return Failure(entry.name, entry.identity, "duplicate", f"same picture as {seen[picture]}")
+        seen[picture] = entry.name
+        return loaded
+
+    for number, identity in enumerate(shard.identities):
+        for offset, entry in enumerate(identity.entries):
+            row = Row(entry, identity.first + offset, number, "")
+            waiting.append((row, pool.submit(_load, row, root, sizes, cache)))
+            if len(waiting) > ahead:
+                yield finish()
     while waiting:
-        yield waiting.popleft().result()
+        yield finish()
 
 
-def _read(root: Path, entry: Entry) -> DecodedImage | DecodeError:
+def _load(row: Row, root: Path, sizes: Sequence[int], cache: CropCache | None) -> _Picture | DecodeError:
+    entry = row.entry
     try:
-        return read_image(root / entry.path)
+        data = read_bytes(root / entry.path, entry.spans)
+        row = replace(row, sha1=hashlib.sha1(data, usedforsecurity=False).hexdigest())
+        if cache is not None and (known := cache.get((row.sha1, entry.rect), sizes)) is not None:
+            return _Picture(row, known.shape, known.fingerprint, None, known.crops)
+        pixels = decode_part(data, entry.rect)
     except DecodeError as error:
         return error
+    height, width = pixels.shape[:2]
+    fingerprint = hashlib.sha1(pixels.data, usedforsecurity=False).hexdigest()
+    return _Picture(row, (height, width), fingerprint, pixels)
 
 
-def _add(
-    crops: Crops, row: Row, pixels: np.ndarray, root: Path, detector: RetinaFaceDetector | None, labels: bool
+def _batches(items: Iterable[_Picture | Failure]) -> Iterator[list[_Picture | Failure]]:
+    """Items in order, with at most `HELD` pictures, and at most one beyond `HELD_BYTES` of pixels."""
+    batch: list[_Picture | Failure] = []
+    pictures = size = 0
+    for item in items:
+        batch.append(item)
+        if isinstance(item, _Picture) and item.pixels is not None:
+            pictures += 1
+            size += item.pixels.nbytes
+        if pictures == HELD or size >= HELD_BYTES:
+            yield batch
+            batch, pictures, size = [], 0, 0
+    if batch:
+        yield batch
+
+
+def _add_all(
+    crops: Crops,
+    batch: Sequence[_Picture | Failure],
+    finding: Finding | None,
+    parsing: Parser | MaskFiles | None,
+    cache: CropCache | None,
 ) -> None:
-    label = _label(crops, row.entry, pixels, root) if labels else None
+    pictures = [(item, item.pixels) for item in batch if isinstance(item, _Picture)]
+    searched = [(item, pixels) for item, pixels in pictures if pixels is not None]
+    faces: Sequence[Detection | FaceError | None] = [None] * len(searched)
+    if finding is not None:
+        faces = finding.find([pixels for _, pixels in searched], [item.source for item, _ in searched])
+    found = iter(faces)
+    news = []
+    for item in batch:
+        if isinstance(item, Failure):
+            crops.failures.append(item)
+            continue
+        made, whole = item.known, True
+        if made is None:
+            made, whole = _crop(crops, item, finding, next(found), parsing)
+            if made is None:
+                continue
+            if whole:
+                news.append((item.source, Cropped(item.shape, item.fingerprint, made)))
+        if isinstance(parsing, MaskFiles):
+            made = _with_masks(crops, item, made, parsing, aligned=finding is None)
+        crops.add(item.row, made)
+    if cache is not None:
+        cache.put(news)
+
+
+def _crop(
+    crops: Crops,
+    picture: _Picture,
+    finding: Finding | None,
+    face: Detection | FaceError | None,
+    parsing: Parser | MaskFiles | None,
+) -> tuple[Mapping[int, Made] | None, bool]:
+    """Crops of a picture, and whether nothing of them failed; None, and the reason noted, where none are."""
+    entry, pixels, sizes = picture.row.entry, picture.pixels, list(crops.images)
+    assert pixels is not None
+    if face is None or finding is None:
+        try:
+            return {size: Made(*resize_crop(pixels, size), None) for size in sizes}, True
+        except FaceError as error:
+            crops.fail(entry, "align", str(error))
+            return None, False
+    try:
+        if isinstance(face, FaceError):
+            raise face
+        transforms = finding.transforms(face, sizes)
+    except FaceError as error:
+        crops.fail(entry, "detect", str(error))
+        return None, False
+    label, whole = None, True
+    if parsing is not None and not isinstance(parsing, MaskFiles):
+        try:
+            label = parsing.parse(pixels, face)
+        except FaceError as error:
+            crops.fail(entry, "parse", f"{error}; the image is used without regions")
+            whole = False
     made = {}
     try:
-        points = None if detector is None else one_face(detector.detect(pixels)).points
+        for size, transform in transforms.items():
+            mask = None if label is None else warp_label(label, transform, size)
+            made[size] = Made(warp_image(pixels, transform, size), transform, mask)
     except FaceError as error:
-        crops.fail(row.entry, "detect", str(error))
-        return
-    try:
-        for size in crops.images:
-            if points is None:
-                crop, transform = resize_crop(pixels, size)
-                mask = None if label is None else resize_label(label, size)
-            else:
-                transform = similarity_transform(points, size)
-                crop = warp_image(pixels, transform, size)
-                mask = None if label is None else warp_label(label, transform, size)
-            made[size] = crop, transform, mask
-    except FaceError as error:
-        crops.fail(row.entry, "align", str(error))
-        return
-    crops.rows.append(row)
-    for size, (crop, transform, mask) in made.items():
-        crops.images[size].append(crop)
-        crops.transforms[size].append(transform)
-        crops.labels[size].append(np.full((size, size), NO_LABEL, np.uint8) if mask is None else mask)
+        crops.fail(entry, "align", str(error))
+        return None, False
+    return made, whole
 
 
-def _label(crops: Crops, entry: Entry, pixels: np.ndarray, root: Path) -> np.ndarray | None:
-    if entry.label is None:
-        return None
+def _with_masks(
+    crops: Crops, picture: _Picture, made: Mapping[int, Made], masks: MaskFiles, aligned: bool
+) -> Mapping[int, Made]:
+    """Crops with the mask of the picture's file, where it has one."""
     try:
-        label = decode_label(root / entry.label)
+        label = masks.read(picture.row.entry, picture.shape)
     except DecodeError as error:
-        crops.fail(entry, "label", f"{entry.label}: {error}; the image is used without it")
-        return None
-    if label.shape != pixels.shape[:2]:
-        crops.fail(
-            entry,
-            "label",
-            f"{entry.label} is {label.shape[1]}x{label.shape[0]} where the image is "
-            f"{pixels.shape[1]}x{pixels.shape[0]}; the image is used without it",
+        crops.fail(picture.row.entry, "label", str(error))
+        return made
+    if label is None:
+        return made
+    return {
+        size: replace(
+            crop,
+            label=resize_label(label, size) if aligned else warp_label(label, crop.transform, size),
         )
-        return None
-    return label
+        for size, crop in made.items()
+    }

@@ -8,15 +8,29 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
-from leamfast.engine.batch import BatchSettings
+from leamfast.engine.batch_settings import BatchSettings
+from leamfast.faces.parse import parse_parser
 from leamfast.models.compiled import CompiledModel
 from leamfast.models.devices import device_name
 from leamfast.models.face_model import FaceModel
 
-__all__ = ["freeze"]
+__all__ = ["code_sha256", "freeze", "package_versions"]
 
 PACKAGES = ("leamfast", "leamfast_kernels")
-VERSIONS = ("torch", "triton", "numpy", "opencv-python", "pillow", "pyfacer", "timm", "h5py")
+VERSIONS = (
+    "torch",
+    "triton",
+    "numpy",
+    "opencv-python",
+    "pillow",
+    "pyfacer",
+    "dlib-bin",
+    "timm",
+    "h5py",
+    "opencv-python-headless",
+    "dlib",
+    "torchvision",
+)
 
 
 def freeze(
@@ -25,8 +39,8 @@ def freeze(
     *,
     manifest_sha256: str,
     detector_sha256: str | None,
+    parser_sha256: str | None,
     shards: Sequence[int],
-    align: str,
     precision: str,
 ) -> dict[str, Any]:
     """The frozen settings of a run, as plain values.
@@ -36,8 +50,9 @@ def freeze(
         models: the models, in the same order as `settings.models`.
         manifest_sha256: of paths, identities, labels and metadata.
         detector_sha256: of the detector's weights.
+        parser_sha256: of the parser's.
         shards: images in each shard.
-        align, precision: as resolved.
+        precision: as resolved.
     """
     return {
         "manifest": manifest_sha256,
@@ -46,9 +61,11 @@ def freeze(
             "images": sum(shards),
             "boundaries": _hash(",".join(map(str, shards))),
         },
-        "align": align,
+        "align": settings.align,
+        "faces": settings.faces,
         "detector": detector_sha256,
-        "labels": settings.labels,
+        "parser": settings.parser if parser_sha256 is None else parse_parser(settings.parser).name,
+        "parser_weights": parser_sha256,
         "target": settings.target,
         "references": settings.maps.references,
         "max_references": settings.maps.max_references,
@@ -72,12 +89,13 @@ def freeze(
             }
             for m, s in zip(models, settings.models, strict=True)
         },
-        "versions": _versions(),
-        "code": _code(),
+        "versions": package_versions(),
+        "code": code_sha256(),
     }
 
 
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that compute."""
     found = {"python": platform.python_version()}
     for name in VERSIONS:
         try:
@@ -88,7 +106,7 @@ def _versions() -> dict[str, str]:
 
 
 @cache
-def _code() -> str:
+def code_sha256() -> str:
     """Hash over the source files of the packages that compute."""
     total = hashlib.sha256()
     for package in PACKAGES:

@@ -1,22 +1,22 @@
 """Maps of the rows of a shard by one model: batches in, stored arrays out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from leamfast.engine.batches import pack
+from leamfast.engine.near_duplicates import near_duplicates
+from leamfast.engine.shares import Masks, shares
 from leamfast.faces.regions import REGIONS
 from leamfast.leam.fused import fuse, normalise
 from leamfast.leam.program import Program
 from leamfast.leam.references import SAME, draw_references, leave_one_out, unit
-from leamfast.leam.registration import Centres
 from leamfast.leam.stored import to_stored
 from leamfast.models.devices import upload
-from leamfast.store.arrays import NO_LABEL, THRESHOLDS, Array
-from leamfast_kernels import region_share
+from leamfast.store.arrays import Array
 
 __all__ = ["MapSettings", "ModelRows", "map_rows"]
 
@@ -39,11 +39,13 @@ class ModelRows:
         arrays: the arrays.
         equal: rows that equal a reference.
         broken: rows whose embedding is not finite, or zero.
+        near: row -> earlier row of its identity that it nearly repeats, and their cosine.
     """
 
     arrays: dict[str, Array]
-    equal: list[int]
-    broken: list[int]
+    equal: list[int] = field(default_factory=list)
+    broken: list[int] = field(default_factory=list)
+    near: dict[int, tuple[int, float]] = field(default_factory=dict)
 
 
 def map_rows(
@@ -54,17 +56,19 @@ def map_rows(
     positions: Sequence[int],
     persons: int,
     settings: MapSettings,
+    known: Sequence[str] = REGIONS,
 ) -> ModelRows:
     """Embeddings, maps, region shares and identity maps of a shard's rows.
 
     Args:
         program: the model's program.
         crops: uint8, (n, size, size, 3).
-        labels: uint8, (n, size, size), 255 where a row has none; or None for a run without region masks.
+        labels: uint8, (n, size, size), 255 where nothing is known; or None for a run without region masks.
         identities: number of each row's identity within the shard; equal ones adjacent.
         positions: each row's position in the manifest, which seeds its draws.
         persons: number of identities in the shard.
         settings: see `MapSettings`.
+        known: the regions that `labels` can tell.
     """
     if len(identities) == 0:
         return _no_rows(program, labels is not None, persons, settings)
@@ -85,7 +89,7 @@ def map_rows(
             output = program(images, references=references)
         same = output.cosines > 1 - SAME
         _keep(pieces, {"equal": same.reshape(len(batch), -1).any(dim=1)})
-        label = None if labels is None else torch.from_numpy(labels[batch])
+        masks = Masks.of(None if labels is None else labels[batch], len(batch), size, known, same.device)
         _keep(pieces, {"embedding": output.embeddings})
         stored = {}
         for tap, maps in output.maps.items():
@@ -96,9 +100,9 @@ def map_rows(
                 maps = normalise(maps).nanmean(dim=1)
             stored[tap], scale = to_stored(maps)
             _keep(pieces, {f"layer/{tap}/map": stored[tap], f"layer/{tap}/scale": scale})
-            _keep(pieces, _shares(f"layer/{tap}", stored[tap].float(), label, size, program.centres[tap]))
+            _keep(pieces, shares(f"layer/{tap}", stored[tap].float(), masks, size, program.centres[tap]))
         fused = fuse([maps.float() for maps in stored.values()], size, program.centres.values())
-        _keep(pieces, _shares("fused", fused, label, size))
+        _keep(pieces, shares("fused", fused, masks, size))
 
     if program.model.device.type == "cuda":
         torch.cuda.synchronize(program.model.device)  # the copies to the host are on their way
@@ -109,7 +113,10 @@ def map_rows(
         arrays[f"layer/{tap}/identity_map"] = Array(means, ("person", "h", "w"))
     norms = np.linalg.norm(arrays["embedding"].values, axis=1)
     broken = np.flatnonzero(~(np.isfinite(norms) & (norms > 0))).tolist()
-    return ModelRows(arrays, equal, broken)
+    first, cosines = near_duplicates(arrays["embedding"].values, identities)
+    arrays["duplicate_of"] = Array(first, ("row",), "row")
+    near = {int(row): (int(first[row]), float(cosines[row])) for row in np.flatnonzero(first >= 0)}
+    return ModelRows(arrays, equal, broken, near)
 
 
 def _no_rows(program: Program, labelled: bool, persons: int, settings: MapSettings) -> ModelRows:
@@ -122,7 +129,7 @@ def _no_rows(program: Program, labelled: bool, persons: int, settings: MapSettin
         name: array.values[:0] if array.dims[0] != "person" else array.values
         for name, array in arrays.items()
     }
-    return ModelRows({name: replace(arrays[name], values=values) for name, values in kept.items()}, [], [])
+    return ModelRows({name: replace(arrays[name], values=values) for name, values in kept.items()})
 
 
 def _first_pass(
@@ -183,24 +190,6 @@ def _each(group: str, maps: Tensor, batch: Sequence[int], rows: Tensor) -> dict[
         f"{group}/image_row": image_row[found.cpu()],
         f"{group}/reference_row": rows[found.cpu()],
     }
-
-
-def _shares(
-    group: str, maps: Tensor, labels: Tensor | None, size: int, centres: Centres | None = None
-) -> dict[str, Tensor]:
-    """Support sizes and, where there are region masks, region shares of maps (B, h, w)."""
-    unlabelled = torch.ones(len(maps), dtype=torch.bool)
-    filled = torch.zeros(len(maps), size, size, dtype=torch.uint8)
-    if labels is not None:
-        unlabelled = labels[:, 0, 0] == NO_LABEL
-        filled = labels.masked_fill(unlabelled[:, None, None], 0)
-    shares, sizes = region_share(
-        maps, upload(filled, maps.device), THRESHOLDS, size, centres, classes=len(REGIONS)
-    )
-    if labels is None:
-        return {f"{group}/support_size": sizes}
-    shares = shares.masked_fill(upload(unlabelled[:, None, None], maps.device), torch.nan)
-    return {f"{group}/support_size": sizes, f"{group}/region_share": shares}
 
 
 def _keep(pieces: dict[str, list[Tensor]], values: Mapping[str, Tensor]) -> None:

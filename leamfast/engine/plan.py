@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from leamfast.datasets.manifest import Entry, Manifest
+from leamfast.datasets.entry import Entry
+from leamfast.datasets.manifest import Manifest
 
-__all__ = ["Identity", "Shard", "plan_shards"]
+__all__ = ["Identity", "Shard", "plan_pieces", "plan_shards"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,24 @@ def plan_shards(manifest: Manifest, shard_images: int) -> tuple[Shard, ...]:
     if members:
         shards.append(Shard(len(shards), tuple(members)))
     return tuple(shards)
+
+
+def plan_pieces(manifest: Manifest, shard_images: int) -> tuple[Shard, ...]:
+    """Cut a manifest into shards of `shard_images` images, the last one of what is left.
+
+    For work that needs no whole identities: a large one lies in several shards, a piece of it in each.
+    """
+    pieces: list[Shard] = []
+    for start in range(0, len(manifest.entries), shard_images):
+        members = []
+        first = start
+        entries = manifest.entries[start : start + shard_images]
+        for name, group in groupby(entries, key=lambda entry: entry.identity):
+            piece = tuple(group)
+            members.append(Identity(name, first, piece))
+            first += len(piece)
+        pieces.append(Shard(len(pieces), tuple(members)))
+    return tuple(pieces)
 
 
 def _images(identities: Sequence[Identity]) -> int:

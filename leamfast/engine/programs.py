@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from leamfast.engine.batch import BatchSettings, ModelSettings, set_up_torch
+from leamfast.engine.batch import set_up_torch
+from leamfast.engine.batch_settings import BatchSettings, ModelSettings
 from leamfast.errors import RequestError
 from leamfast.leam.backends import BACKENDS, build_program, choose_backend
 from leamfast.leam.program import Program

@@ -9,19 +9,22 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from leamfast.engine.plan import Shard
 from leamfast.errors import RequestError
 from leamfast.store.atomic import StorageFullError
-from leamfast.store.part import Part
 
 __all__ = ["ATTEMPTS", "Driver", "Event", "Function", "RunReport", "Sink", "StopFlag", "run"]
 
 ATTEMPTS = 3
 
+Result = TypeVar("Result")
+Made = TypeVar("Made", covariant=True)
+Kept = TypeVar("Kept", contravariant=True)
 
-class Function(Protocol):
+
+class Function(Protocol[Made]):
     """Computes a shard; picklable, and loads what it needs at its first call in a process.
 
     Args:
@@ -29,13 +32,13 @@ class Function(Protocol):
         ahead: the shard that is probably next here, for which work may begin in the background.
     """
 
-    def __call__(self, shard: Shard, ahead: Shard | None = None) -> Part: ...
+    def __call__(self, shard: Shard, ahead: Shard | None = None) -> Made: ...
 
 
-class Sink(Protocol):
+class Sink(Protocol[Kept]):
     """Puts the result of a shard where it belongs; picklable, called in the process that computed it."""
 
-    def __call__(self, part: Part) -> None: ...
+    def __call__(self, result: Kept, /) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class Driver(Protocol):
     """Carries shards to workers; yields an event for each that ends, until all are or `stop` is set."""
 
     def __call__(
-        self, plan: Sequence[Shard], function: Function, sink: Sink, stop: StopFlag
+        self, plan: Sequence[Shard], function: Function[Result], sink: Sink[Result], stop: StopFlag
     ) -> Iterator[Event]: ...
 
 
@@ -98,8 +101,8 @@ class RunReport:
 
 def run(
     plan: Sequence[Shard],
-    function: Function,
-    sink: Sink,
+    function: Function[Result],
+    sink: Sink[Result],
     *,
     driver: Driver,
     advance: Callable[[int], None] = lambda images: None,
@@ -109,8 +112,8 @@ def run(
 
     Args:
         plan: the shards to compute.
-        function: shard -> part.
-        sink: keeps a part.
+        function: shard -> its results, for example a part.
+        sink: keeps them.
         driver: who does it, for example `LocalDriver`.
         advance: told of the images of each finished or failed shard.
         note: told of what the user should read while the run goes on.

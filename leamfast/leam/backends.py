@@ -17,6 +17,7 @@ from leamfast.leam.checking import check_passes
 from leamfast.leam.compiling import has_compiler, write_program
 from leamfast.leam.diagnostics import tap_warnings
 from leamfast.leam.eager import EagerPasses
+from leamfast.leam.flops import count_flops
 from leamfast.leam.folding import fold
 from leamfast.leam.graphed import GraphedPasses
 from leamfast.leam.precision import cast_graph, cast_model, check_precision
@@ -55,7 +56,7 @@ def choose_backend(model: FaceModel, images: int, threads: int) -> tuple[str, ..
         return (model.info.backend,)
     kind = model.device.type
     rate = RATES.get(kind, RATES["cpu"]) * (threads if kind == "cpu" else 1)
-    work = images * _flops(model)
+    work = images * count_flops(model)
     layers = sum(layer.kind in ("Conv2d", "Linear") for layer in model.layers)
     seconds = {
         name: SETUP[name][0] + SETUP[name][1] * layers + work / rate * SHARES[name]
@@ -237,13 +238,3 @@ def _record(program: Program) -> Recording:
     if program.precision == "bf16":
         cast_graph(joint)
     return split(joint)
-
-
-def _flops(model: FaceModel) -> float:
-    """Floating-point operations of a forward and a backward pass for one image."""
-    from torch.utils.flop_counter import FlopCounterMode  # brings triton
-
-    size = model.preprocessing.size
-    with FlopCounterMode(display=False) as counter:
-        model.embed(torch.zeros(1, 3, size, size, device=model.device))
-    return 2.0 * counter.get_total_flops()

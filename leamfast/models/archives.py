@@ -1,5 +1,6 @@
 """Models in files without source: TorchScript archives and torch.export archives, as trees of modules."""
 
+import os
 import re
 import zipfile
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from leamfast.errors import RequestError
+from leamfast.errors import RequestError, first_line
 from leamfast.models.embedding import as_embedding
 from leamfast.models.exported import load_exported
 from leamfast.models.torchscript import load_torchscript
@@ -19,7 +20,7 @@ __all__ = ["archive_name", "is_archive", "load_archive"]
 
 def is_archive(text: str) -> bool:
     """Whether a SPEC without its alias names an archive: FILE.pt or FILE.pt2, or a file as it is."""
-    return "=" not in text and (text.endswith((".pt", ".pt2")) or Path(text).expanduser().is_file())
+    return "=" not in text and (text.endswith((".pt", ".pt2")) or os.path.isfile(os.path.expanduser(text)))
 
 
 def archive_name(path: Path) -> str:
@@ -42,7 +43,7 @@ def load_archive(path: Path, size: int) -> tuple[nn.Module, str]:
     Raises:
         RequestError: the file is no archive, holds more than a model, or does not take such images.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise RequestError(f"archive {path} does not exist")
     try:
         network = _usable(_load(path), path.name, size)
@@ -50,7 +51,7 @@ def load_archive(path: Path, size: int) -> tuple[nn.Module, str]:
         raise RequestError(f"archive {path}: {exc}") from exc
     except Exception as exc:  # a file that is damaged, or made to do harm, can say anything
         raise RequestError(
-            f"archive {path} is damaged or of a kind not known here: {type(exc).__name__}: {_first_line(exc)}"
+            f"archive {path} is damaged or of a kind not known here: {type(exc).__name__}: {first_line(exc)}"
         ) from exc
     return network, file_sha256(path)
 
@@ -104,11 +105,7 @@ def _try(network: nn.Module, name: str, size: int) -> None:
             raise
         except Exception as exc:  # whatever operators say of sizes that do not fit
             raise RequestError(
-                f"it does not run forward and backward on {count} images of {size} pixels: {_first_line(exc)}"
+                f"it does not run forward and backward on {count} images of {size} pixels: {first_line(exc)}"
             ) from exc
         if len(embeddings) != count:
             raise RequestError(f"it gives {len(embeddings)} embeddings for {count} images")
-
-
-def _first_line(exc: Exception) -> str:
-    return next((line for line in str(exc).splitlines() if line.strip()), type(exc).__name__).strip()

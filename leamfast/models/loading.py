@@ -6,6 +6,7 @@ user's own code; `alias:=SPEC` renames any of them.
 """
 
 import importlib
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from leamfast.errors import RequestError
+from leamfast.errors import RequestError, first_line
 from leamfast.models.checks import check_network
 from leamfast.models.compiled import is_program, load_program, read_info
 from leamfast.models.demo import DEMO_WEIGHTS
@@ -63,7 +64,7 @@ def load_model(
         raise RequestError(f"model {rest!r} is compiled code: allow it with --trust-code (trust_code=True)")
     wanted = _preprocessing(rest, preprocessing)
     if kind == "program":
-        program = load_program(Path(rest).expanduser(), device)
+        program = load_program(Path(os.path.expanduser(rest)), device)
         _check_name(alias or program.name, spec)
         return replace(program, name=alias or program.name)
     if kind == "named":
@@ -93,11 +94,11 @@ def spec_name(spec: str) -> str:
         case "timm":
             return TimmSpec.parse(rest).name
         case "program":
-            return read_info(Path(rest).expanduser()).model
+            return read_info(Path(os.path.expanduser(rest))).model
         case "archive":
             from leamfast.models.archives import archive_name
 
-            return archive_name(Path(rest).expanduser())
+            return archive_name(Path(os.path.expanduser(rest)))
         case "factory":
             return rest.partition(":")[2]
     return rest.partition("=")[0]
@@ -120,7 +121,7 @@ def _kind(rest: str) -> str:
     if FACTORY.fullmatch(rest):
         return "factory"
     if _is_archive(rest):
-        return "program" if is_program(Path(rest).expanduser()) else "archive"
+        return "program" if is_program(Path(os.path.expanduser(rest))) else "archive"
     near = get_close_matches(name, ZOO, n=3)
     raise RequestError(
         f"model {rest!r} is none of the named models ({', '.join(ZOO)}), no timm:ARCH=FILE, no archive "
@@ -130,7 +131,7 @@ def _kind(rest: str) -> str:
 
 def _is_archive(rest: str) -> bool:
     """Whether a SPEC is a file, or is written like an archive's."""
-    return "=" not in rest and (rest.endswith((".pt", ".pt2")) or Path(rest).expanduser().is_file())
+    return "=" not in rest and (rest.endswith((".pt", ".pt2")) or os.path.isfile(os.path.expanduser(rest)))
 
 
 def _preprocessing(rest: str, given: Mapping[str, Any] | None) -> Preprocessing | None:
@@ -168,7 +169,7 @@ def _try(model: FaceModel, spec: str) -> None:
         raise
     except Exception as exc:  # whatever the network raises is said, with its cause
         raise RequestError(
-            f"model {spec!r} does not take images of {size} pixels: {_first_line(exc)}"
+            f"model {spec!r} does not take images of {size} pixels: {first_line(exc)}"
         ) from exc
 
 
@@ -194,7 +195,7 @@ def _named(rest: str) -> FaceModel:
                 f"or {name}=random:0 for an untrained one"
             )
         source = str(DEMO_WEIGHTS)
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))
     state = _used(named, read_state_dict(path))
     problem = mismatch(build(named, "meta"), state)
     if problem is not None:
@@ -223,7 +224,7 @@ def _from_archive(rest: str, wanted: Preprocessing | None) -> FaceModel:
     from leamfast.models.archives import archive_name, load_archive
 
     assert wanted is not None
-    path = Path(rest).expanduser()
+    path = Path(os.path.expanduser(rest))
     network, sha256 = load_archive(path, wanted.size)
     return FaceModel(archive_name(path), "archive", network, wanted, sha256)
 
@@ -247,7 +248,3 @@ def _from_factory(rest: str, wanted: Preprocessing | None) -> FaceModel:
 def _source_sha256(module: ModuleType) -> str:
     """Hash of the file that a module came from: other code is another model."""
     return file_sha256(Path(module.__file__)) if module.__file__ else "without a file"
-
-
-def _first_line(exc: Exception) -> str:
-    return (str(exc) or type(exc).__name__).splitlines()[0]

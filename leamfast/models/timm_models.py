@@ -7,6 +7,7 @@ where there is one; `timm:ARCH=random:SEED` is untrained.
 
 import inspect
 import json
+import os
 import re
 import warnings
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from leamfast.errors import RequestError
+from leamfast.errors import RequestError, first_line
 from leamfast.models.face_model import FaceModel
 from leamfast.models.preprocessing import Preprocessing
 from leamfast.models.weights import file_sha256, mismatch, read_state_dict
@@ -91,7 +92,7 @@ class TimmSpec:
     @property
     def path(self) -> Path:
         """The weights file or the folder."""
-        return Path(self.source).expanduser()
+        return Path(os.path.expanduser(self.source))
 
     @property
     def name(self) -> str:
@@ -133,7 +134,7 @@ class _Recipe:
             return timm.create_model(self.architecture, pretrained=False, **self.settings, **self.args)
         except Exception as exc:  # timm raises whatever its networks do
             raise RequestError(
-                f"model {self.spec!r} cannot be made by timm: {type(exc).__name__}: {_first_line(exc)}"
+                f"model {self.spec!r} cannot be made by timm: {type(exc).__name__}: {first_line(exc)}"
             ) from exc
 
     @property
@@ -216,7 +217,7 @@ def _configured(spec: TimmSpec, path: Path) -> tuple[_Recipe, Preprocessing]:
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise RequestError(
             f"{path} must be a configuration of timm, with architecture and a pretrained_cfg of input_size, "
-            f"mean and std: {type(exc).__name__}: {_first_line(exc)}"
+            f"mean and std: {type(exc).__name__}: {first_line(exc)}"
         ) from exc
     if (channels, height) != (3, width):
         raise RequestError(f"{path}: input_size must be 3 channels of a square, got {settings['input_size']}")
@@ -242,7 +243,3 @@ def _weights_in(spec: TimmSpec) -> Path:
         f"model {spec.text!r} must be timm:ARCH=FILE, timm:ARCH=random:SEED, or timm:FOLDER with {CONFIG} "
         f"and {' or '.join(WEIGHTS)} in it"
     )
-
-
-def _first_line(exc: Exception) -> str:
-    return (str(exc) or type(exc).__name__).splitlines()[0]

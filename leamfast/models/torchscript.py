@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from leamfast.errors import RequestError
+from leamfast.errors import RequestError, first_line
 from leamfast.models.operators import FILE_OPERATORS, NAMESPACES, refuse_training
 from leamfast.models.script_graphs import Graph, Unknown, read_graph
 from leamfast.models.steps import Frame, device_of
 
-__all__ = ["OpaqueModule", "ScriptedModule", "load_torchscript"]
+__all__ = ["OpaqueModule", "ScriptedModule", "load_torchscript", "read_script"]
 
 _C: Any = torch._C  # its types and torch.jit's are incomplete
 _jit: Any = torch.jit
@@ -115,14 +115,7 @@ def load_torchscript(path: Path) -> ScriptedModule:
     Raises:
         RequestError: it cannot be read, its layers' names are gone, or it would do more than compute.
     """
-    _refuse_code_at_loading(path)
-    unit = _C.CompilationUnit()
-    try:
-        source = _C.import_ir_module(unit, str(path), torch.device("cpu"), {}, False)
-    except Exception as exc:  # damaged files and unknown operators make the reader raise nearly anything
-        raise RequestError(f"it cannot be read as TorchScript: {_reason(exc)}") from exc
-    for function in unit.get_functions():
-        _refuse_files(function.graph)
+    unit, source = read_script(path)
     if source._get_forward_hooks() or source._get_forward_pre_hooks():
         raise RequestError("its outermost module has hooks of its own: save the model without them")
     opaque: dict[str, str] = {}
@@ -138,6 +131,30 @@ def load_torchscript(path: Path) -> ScriptedModule:
         )
     network.opaque = opaque
     return network.eval().requires_grad_(False)
+
+
+def read_script(path: Path) -> tuple[Any, Any]:
+    """What is in an archive, once it is known to do no more than compute; none of it is run.
+
+    Args:
+        path: a zip file whose list of members has been checked.
+
+    Returns:
+        Its compilation unit and its outermost module, of TorchScript's own types.
+
+    Raises:
+        RequestError: it cannot be read, runs code while it is loaded, reads or writes files, or has operators
+            of others than torch and torchvision.
+    """
+    _refuse_code_at_loading(path)
+    unit = _C.CompilationUnit()
+    try:
+        source = _C.import_ir_module(unit, str(path), torch.device("cpu"), {}, False)
+    except Exception as exc:  # damaged files and unknown operators make the reader raise nearly anything
+        raise RequestError(f"it cannot be read as TorchScript: {first_line(exc)}") from exc
+    for function in unit.get_functions():
+        _refuse_files(function.graph)
+    return unit, source
 
 
 class _Builder:
@@ -285,9 +302,3 @@ def _nodes(block: Any) -> Iterator[Any]:
         ]
         for inner in (*node.blocks(), *held):
             yield from _nodes(inner)
-
-
-def _reason(exc: Exception) -> str:
-    """The first line of a message that says something."""
-    lines = [line.strip() for line in str(exc).splitlines()]
-    return next((line for line in lines if line), type(exc).__name__)

@@ -1,6 +1,7 @@
 """Weights from untrusted files: tensors only, matched strictly, hashed."""
 
 import hashlib
+import os
 import pickle
 import warnings
 from collections import OrderedDict
@@ -13,7 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from leamfast.errors import RequestError
+from leamfast.errors import RequestError, first_line
+from leamfast.models.downloads import WEB_PAGE, is_web_page
 
 __all__ = ["file_sha256", "mismatch", "read_state_dict", "state_sha256", "tensors_sha256"]
 
@@ -41,8 +43,14 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     Raises:
         RequestError: the file is missing, unreadable, or holds no state dict.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise RequestError(f"weights file {path} does not exist")
+    try:
+        page = is_web_page(path)
+    except OSError as exc:
+        raise RequestError(f"weights file {path} cannot be read: {exc.strerror}") from exc
+    if page:
+        raise RequestError(f"weights file {path} holds no weights: {WEB_PAGE}")
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
@@ -57,7 +65,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         ) from exc
     except Exception as exc:  # damaged files make the reader raise nearly anything
         raise RequestError(
-            f"weights file {path} is not readable as a torch checkpoint: {_first_line(exc)}"
+            f"weights file {path} is not readable as a torch checkpoint: {first_line(exc)}"
         ) from exc
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
@@ -133,10 +141,6 @@ def mismatch(net: nn.Module, state: Mapping[str, Tensor]) -> str | None:
             return f"{key} has shape {tuple(state[key].shape)} where {tuple(tensor.shape)} is needed"
     unexpected = next((key for key in state if key not in wanted), None)
     return None if unexpected is None else f"{unexpected} is unexpected"
-
-
-def _first_line(exc: Exception) -> str:
-    return (str(exc) or type(exc).__name__).splitlines()[0]
 
 
 def _kind(content: object) -> str:

@@ -6,6 +6,8 @@ Every dimension has a scale, so that `xarray.open_datatree(..., engine="h5netcdf
 
 import csv
 import io
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -28,14 +30,26 @@ from leamfast.store.part import (
 __all__ = ["IndexSummary", "build_index", "write_index"]
 
 
+PART = re.compile(r"@\d+,\d+,\d+,\d+$")
+"""End of the name of a picture that is a part of its file: `Entry.name`."""
+
+
 @dataclass(frozen=True)
 class IndexSummary:
-    """What an index covers."""
+    """What an index covers.
+
+    Attributes:
+        parts, rows, persons: how many.
+        left_out: rows of failures.csv by stage.
+        shared: pictures that stand under more than one person.
+        complete: whether all shards of the plan are there.
+    """
 
     parts: int
     rows: int
     persons: int
-    failures: int
+    left_out: dict[str, int]
+    shared: int
     complete: bool
 
 
@@ -128,7 +142,9 @@ def build_index(
         )
         index.flush()
         image = index.id.get_file_image()
-    return IndexSummary(len(parts), rows, persons, len(failures), complete), _csv(failures), image
+    left_out = dict(Counter(row[FAILURE_FIELDS.index("stage")] for row in failures))
+    summary = IndexSummary(len(parts), rows, persons, left_out, _shared(sources), complete)
+    return summary, _csv(failures), image
 
 
 def _read_source(path: Path, name: str, row: int, person: int) -> _Source:
@@ -156,6 +172,20 @@ def _read_source(path: Path, name: str, row: int, person: int) -> _Source:
             groups=group_attributes(file),
             failures=[[getattr(f, field) for field in FAILURE_FIELDS] for f in read_failures(file)],
         )
+
+
+def _shared(sources: Sequence[_Source]) -> int:
+    """How many pictures stand under more than one person; two parts of one file are two pictures."""
+    first: dict[tuple[str, str], int] = {}
+    shared = set()
+    for source in sources:
+        columns = (source.values[f"image/{name}"].values.tolist() for name in ("sha1", "path", "identity"))
+        for sha1, name, person in zip(*columns, strict=True):
+            part = PART.search(name)
+            picture = sha1, part.group() if part else ""
+            if first.setdefault(picture, source.person + person) != source.person + person:
+                shared.add(picture)
+    return len(shared)
 
 
 def _is_scale(name: str, dims: Sequence[str]) -> bool:

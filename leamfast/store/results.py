@@ -85,6 +85,10 @@ class Results:
         """Names of a model's taps, in the order in which a forward pass reaches them."""
         return tuple(self._model(model).attrs["taps"].split(","))
 
+    def setting(self, model: str, name: str) -> str:
+        """How a model's maps were made, such as `target` or `registration`; empty where it is not known."""
+        return str(self._model(model).attrs.get(name, ""))
+
     def warnings(self, model: str, tap: str) -> tuple[str, ...]:
         """Why maps of a tap may point to the wrong place; empty where nothing is known against it."""
         return tuple(filter(None, str(self._tap(model, tap).attrs.get("warnings", "")).split("\n")))
@@ -108,23 +112,88 @@ class Results:
 
     def raw_map(self, model: str, tap: str, rows: Rows = slice(None)) -> np.ndarray:
         """Maps M with their own scale, (n, h, w), float32."""
-        return self.map(model, tap, rows) * self._tap(model, tap)["scale"][rows][:, None, None]
+        return self.map(model, tap, rows) * self.scale(model, tap, rows)[:, None, None]
+
+    def map_cells(self, model: str, tap: str) -> int:
+        """How many cells a tap's maps have."""
+        _, height, width = self._tap(model, tap)["map"].shape
+        return height * width
+
+    def scale(self, model: str, tap: str, rows: Rows = slice(None)) -> np.ndarray:
+        """Largest value of each map M, (n,), float32; NaN where an image has none."""
+        return self._tap(model, tap)["scale"][rows]
+
+    @property
+    def thresholds(self) -> tuple[int, ...]:
+        """Percents at which supports are cut; 100 is the whole map."""
+        return tuple(int(percent) for percent in self.file["threshold"][...])
+
+    def duplicates(self, model: str) -> np.ndarray:
+        """Earlier row of the same identity of which each row is a near-duplicate, or -1, (row,) int64."""
+        group = self._model(model)
+        if "duplicate_of" not in group:  # made before near-duplicates were looked for
+            return np.full(len(self), -1, np.int64)
+        return group["duplicate_of"][...]
+
+    def input_size(self, model: str) -> int:
+        """Side of a model's crops in pixels."""
+        return int(self._model(model).attrs["input_size"])
+
+    def has_masks(self, model: str) -> bool:
+        """Whether the run made region masks; an image may lack one all the same."""
+        return "label" in self._crop(model)
+
+    def labels(self, model: str, rows: Rows = slice(None)) -> np.ndarray:
+        """Region masks of a model's crops, (n, size, size) uint8: indices of `region`, 255 where unknown.
+
+        Raises:
+            RequestError: the run had no region masks.
+        """
+        crop = self._crop(model)
+        if "label" not in crop:
+            raise self.no_masks()
+        return crop["label"][rows]
+
+    def parser(self, model: str) -> str:
+        """What made the region masks of a model's crops; empty where the run does not say."""
+        return str(self._crop(model).attrs.get("parser", ""))
+
+    def regions(self, model: str) -> tuple[str, ...]:
+        """Names of the regions that the run's parser can tell, in the order of `region`."""
+        names = tuple(str(name) for name in self.text("region"))
+        told = self._crop(model).attrs.get("regions")
+        if told is None:
+            return names
+        known = set(str(told).split(","))
+        return tuple(name for name in names if name in known)
 
     def region_share(self, model: str, tap: str) -> np.ndarray:
         """Region shares (row, threshold, region), float32, of a tap or of `fused`.
+
+        NaN for a row without a mask or a map, and for regions that the run's parser cannot tell.
 
         Raises:
             RequestError: the run had no region masks.
         """
         group = self._model(model)["fused"] if tap == "fused" else self._tap(model, tap)
         if "region_share" not in group:
-            raise RequestError(f"{self.root} has no region shares: its images came without region masks")
+            raise self.no_masks()
         return group["region_share"][...]
+
+    def no_masks(self) -> RequestError:
+        """The error that says that there are no region masks, and what makes them."""
+        return RequestError(
+            f"{self.root} has no region shares: its images came without region masks, which "
+            "`leamfast batch --parser` makes"
+        )
 
     def _model(self, model: str) -> h5py.Group:
         if model not in self.models:
             raise RequestError(f"model {model!r} is not in {self.root}: {', '.join(self.models)} are")
         return self.file["model"][model]
+
+    def _crop(self, model: str) -> h5py.Group:
+        return self.file[f"crop/{self.input_size(model)}"]
 
     def _tap(self, model: str, tap: str) -> h5py.Group:
         if tap not in self.taps(model):

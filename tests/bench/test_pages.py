@@ -39,6 +39,7 @@ def test_a_table_that_there_is_not():
 @pytest.mark.parametrize(
     ("page", "results"),
     [
+        ("docs/faces.md", "bench/results/faces.json"),
         ("docs/truth.md", "bench/results/truth.json"),
         ("docs/backends.md", "bench/results/maps.json"),
         ("README.md", "bench/results/maps.json"),

@@ -31,7 +31,7 @@ def run_json(*args: object) -> dict:
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "synth", "batch", "analyze", "verify", "models", "layers", "info"]
+    "command", ["demo", "synth", "align", "batch", "analyze", "verify", "models", "layers", "info"]
 )
 def test_every_command_explains_itself(command):
     result = invoke(command, "--help")
@@ -228,8 +228,11 @@ def test_what_the_user_did_wrong_is_one_sentence_and_status_2(args, words, tmp_p
 
 def test_tables_of_a_run_without_region_masks(faces, tmp_path):
     run_json("batch", faces, "--out", tmp_path / "out", *BATCH, "--parser", "none")
-    with pytest.raises(RequestError, match="without region masks"):
-        CliRunner().invoke(app, ["analyze", str(tmp_path / "out")], catch_exceptions=False)
+    found = run_json("analyze", tmp_path / "out")
+    assert found["regions"] is None
+    assert Path(found["agreement"]).is_file()
+    told = CliRunner().invoke(app, ["analyze", str(tmp_path / "out")], catch_exceptions=False)
+    assert "has no region masks, and so no tables of regions: `leamfast batch --parser` makes" in told.output
 
 
 def test_a_full_disk_is_one_sentence_and_status_1(monkeypatch, capsys, faces, tmp_path):

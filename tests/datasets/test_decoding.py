@@ -17,6 +17,7 @@ from leamfast.datasets.decoding import IMAGE_SUFFIXES, DecodeError, decode_image
 
 CUT = "file is cut off or damaged"
 UNKNOWN = "not an image of a known format, or its header is damaged"
+OTHER = "the mask holds the value {}, regions end at 18, 255 is unknown"
 
 
 def encode(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -255,9 +256,10 @@ def test_a_picture_of_several_pictures_gives_its_first() -> None:
         ("JPEG", {"restart_marker_blocks": 1}, True),
         ("PNG", {}, False),
         ("PNG", {}, True),
-        ("WEBP", {}, False),
-        ("TIFF", {}, False),
-        ("PPM", {}, False),
+        ("WEBP", {}, True),
+        ("TIFF", {}, True),
+        ("TIFF", {"compression": "tiff_lzw"}, True),
+        ("PPM", {}, True),
     ],
 )
 def test_a_file_cut_anywhere_is_refused(
@@ -386,19 +388,21 @@ def test_a_file_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise PermissionError(13, "Permission denied")
 
     file = tmp_path / "a.jpg"
-    file.touch()
+    file.write_bytes(b"x")
     monkeypatch.setattr(Path, "read_bytes", read_bytes)
     with pytest.raises(DecodeError, match="no permission to read the file"):
         read_image(file)
 
 
-def test_threads_decode_and_leave_the_warning_filters_as_they_were() -> None:
+def test_threads_decode_and_leave_the_process_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     bad_exif = encode(Image.fromarray(noise()), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     before = list(warnings.filters)
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     with ThreadPoolExecutor(8) as pool:
         shapes = {decoded.shape for decoded in pool.map(decode_image, [bad_exif] * 200)}
     assert shapes == {(12, 17, 3)}
     assert list(warnings.filters) == before
+    assert ImageFile.LOAD_TRUNCATED_IMAGES
 
 
 def test_suffixes_are_lower_case_and_open() -> None:
@@ -431,13 +435,30 @@ def test_mask_values_are_kept_at_every_bit_depth(depth: int, palette: bool) -> N
     np.testing.assert_array_equal(decode_label(png(values, depth, 3 if palette else 0, *chunks)), values)
 
 
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_mask_may_say_that_it_does_not_know(depth: int) -> None:
+    values = np.array([[255, 0, 18], [3, 255, 255]], np.uint16)
+    np.testing.assert_array_equal(decode_label(png(values, depth, 0)), values)
+    np.testing.assert_array_equal(decode_label(png(np.full((2, 2), 255), depth, 0)), np.full((2, 2), 255))
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
         (encode(Image.new("RGB", (3, 3)), "PNG"), "the mask has 3 channels, not one"),
+        (
+            encode(Image.new("L", (3, 3), 254), "PNG"),
+            OTHER.format(254),
+        ),
         (encode(Image.new("LA", (3, 3)), "PNG"), "the mask has 2 channels, not one"),
-        (encode(Image.new("L", (3, 3), 19), "PNG"), "the mask holds the value 19, regions end at 18"),
-        (png(np.full((2, 2), 300), 16, 0), "the mask holds the value 300, regions end at 18"),
+        (
+            encode(Image.new("L", (3, 3), 19), "PNG"),
+            OTHER.format(19),
+        ),
+        (
+            png(np.full((2, 2), 300), 16, 0),
+            OTHER.format(300),
+        ),
         (encode(Image.new("L", (8, 8)), "JPEG"), "the mask is a JPEG file, not a PNG"),
         (encode(Image.new("L", (8, 8)), "PNG")[:-1], CUT),
         (b"", "file is empty"),

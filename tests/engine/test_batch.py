@@ -256,9 +256,10 @@ def test_a_reference_that_equals_its_image_without_being_the_same_file(faces, tm
     pixels[0, 0, 0] ^= 1  # another picture, nearly the same embedding
     Image.fromarray(pixels).save(data / "p/001.png")
     go(data, tmp_path / "out")
-    assert [(row[2], "equals the image" in row[3]) for row in failures(tmp_path / "out")] == [
-        ("reference", True)
-    ] * 2
+    *equal, near = failures(tmp_path / "out")
+    assert [(row[2], "equals the image" in row[3]) for row in equal] == [("reference", True)] * 2
+    assert near[:3] == ["p/001.png", "p", "pair"]
+    assert near[3] == "near-duplicate of p/000.png for demo (cosine 1.0000): left out of pairs"
     with open_results(tmp_path / "out") as results:
         assert np.isnan(results.map("demo", TAP)).all()
 
@@ -270,6 +271,15 @@ def test_the_same_picture_in_another_file_is_a_duplicate(faces, tmp_path):
     assert (data / "p/copy.png").read_bytes() != (data / "p/000.png").read_bytes()
     assert go(data, tmp_path / "out").images == 4
     assert failures(tmp_path / "out") == [["p/copy.png", "p", "duplicate", "same picture as p/000.png"]]
+
+
+def test_a_picture_of_two_people_is_counted(faces, tmp_path):
+    data = tmp_path / "data"
+    for person in ("id0000", "id0001"):
+        shutil.copytree(faces / person, data / person)
+    assert go(data, tmp_path / "one").shared_pictures == 0
+    shutil.copy(data / "id0000/000.png", data / "id0001/again.png")
+    assert go(data, tmp_path / "two").shared_pictures == 1
 
 
 def test_an_embedding_that_is_not_finite_costs_only_its_own_image(faces, tmp_path, monkeypatch):
@@ -340,8 +350,9 @@ def test_a_folder_that_holds_something_is_not_touched(faces, finished_run, tmp_p
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"align": "arcface"}, "--detector retinaface=FILE, or --align none"),
-        ({"align": "paper"}, "--align must be one of"),
+        ({"align": "arcface"}, "--detector retinaface=FILE or dlib, or --align none"),
+        ({"align": "round"}, "--align must be one of"),
+        ({"align": "paper", "detector": "retinaface=net.pth"}, "--align paper needs the 68 landmarks"),
         ({"references": "all"}, "--references must be one of mean, each, mean-map, got 'all'"),
         ({"batch_size": 0}, "--batch-size must be at least 1"),
         ({"workers": -1}, "must not be negative"),

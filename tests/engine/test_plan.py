@@ -3,7 +3,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leamfast.datasets.manifest import Entry, Manifest
+from leamfast.datasets.entry import Entry
+from leamfast.datasets.manifest import Manifest
 from leamfast.engine.batches import pack
 from leamfast.engine.plan import plan_shards
 

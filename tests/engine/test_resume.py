@@ -100,7 +100,7 @@ def test_resume_refuses_a_damaged_run_toml(faces, finished_run, tmp_path, text):
         ({"model": ("demo=random:1",)}, "models.demo.weights: random:0 -> random:1"),
         ({"layers": ("conv1",)}, "models.demo.layers"),
         ({"threads": 2}, "threads: 1 -> 2"),
-        ({"parser": "none"}, "labels: True -> False"),
+        ({"parser": "none"}, "parser: labels -> none"),
         ({"seed": 1}, "seed: 0 -> 1"),
     ],
 )

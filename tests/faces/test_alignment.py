@@ -10,7 +10,10 @@ import pytest
 from leamfast.errors import RequestError
 from leamfast.faces.alignment import (
     ARCFACE_TEMPLATE,
+    MIRRORED,
     FaceError,
+    five_points,
+    paper_transform,
     resize_crop,
     resize_image,
     resize_label,
@@ -18,6 +21,7 @@ from leamfast.faces.alignment import (
     warp_image,
     warp_label,
 )
+from leamfast.faces.parse_names import UNKNOWN
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,11 +40,17 @@ def noise(height: int, width: int, *channels: int, high: int = 256) -> np.ndarra
 
 
 def sampled(image: np.ndarray, transform: np.ndarray, size: int, nearest: bool) -> np.ndarray:
-    """The crop from its definition: pull every crop pixel's centre back and look the image up, 0 outside."""
+    """The crop from its definition: pull the centre of each of its pixels back and look the image up.
+
+    Outside the image it is 0, or `UNKNOWN`.
+    """
     y, x = np.mgrid[:size, :size].astype(float)
     inverse = np.linalg.inv(transform[:, :2])
     x, y = np.moveaxis((np.stack([x, y], axis=-1) - transform[:, 2]) @ inverse.T, -1, 0)
-    padded = np.pad(image.astype(float), [(2, 2), (2, 2)] + [(0, 0)] * (image.ndim - 2))
+    outside = UNKNOWN if nearest else 0
+    padded = np.pad(
+        image.astype(float), [(2, 2), (2, 2)] + [(0, 0)] * (image.ndim - 2), constant_values=outside
+    )
     x = np.clip(x + 2, 0, image.shape[1] + 2.99)
     y = np.clip(y + 2, 0, image.shape[0] + 2.99)
     if nearest:
@@ -144,6 +154,127 @@ def test_sizes_are_positive(size: int) -> None:
             call()
 
 
+# The paper's alignment
+
+
+def symmetric_face() -> np.ndarray:
+    """68 landmarks, symmetric about x = 0: 80 wide, 100 high from brows to chin, in no more detail."""
+    points = np.zeros((68, 2))
+    angle = np.linspace(np.pi, 0, 17)
+    points[:17] = np.column_stack([40 * np.cos(angle), -10 + 70 * np.sin(angle)])
+    points[17:27] = np.column_stack(
+        [[-35, -30, -25, -18, -10, 10, 18, 25, 30, 35], [-35, -39, -40, -39, -36] * 2]
+    )
+    points[22:27, 1] = points[21:16:-1, 1]
+    points[27:31] = np.column_stack([np.zeros(4), [-25, -15, -8, 0]])
+    points[31:36] = np.column_stack([[-8, -4, 0, 4, 8], [4, 5, 6, 5, 4]])
+    eye = np.array([[-26, -25], [-22, -28], [-17, -28], [-12, -25], [-17, -23], [-22, -23]])
+    points[36:42] = eye
+    points[42:48] = (eye * [-1, 1])[[3, 2, 1, 0, 5, 4]]
+    for start, count, width, height in ((48, 12, 18, 8), (60, 8, 14, 3)):
+        angle = np.pi + 2 * np.pi * np.arange(count) / count
+        points[start : start + count] = np.column_stack([width * np.cos(angle), 25 + height * np.sin(angle)])
+    return points
+
+
+def test_the_mirror_partners_are_those_of_a_symmetric_face() -> None:
+    np.testing.assert_array_equal(MIRRORED[MIRRORED], np.arange(68))
+    np.testing.assert_allclose(symmetric_face()[MIRRORED] * [-1, 1], symmetric_face(), atol=1e-9)
+    midline = [8, 27, 28, 29, 30, 33, 51, 57, 62, 66]
+    np.testing.assert_array_equal(np.flatnonzero(np.arange(68) == MIRRORED), midline)
+
+
+def test_five_points_of_the_landmarks() -> None:
+    points = five_points(symmetric_face().astype(np.float32))
+    eye = [(-26 - 22 - 17 - 12 - 17 - 22) / 6, (-25 - 28 - 28 - 25 - 23 - 23) / 6]
+    expected = [eye, [-eye[0], eye[1]], [0, 0], [-18, 25], [18, 25]]
+    np.testing.assert_allclose(points, expected, atol=1e-5)
+    # In the template's order: the similarity neither turns nor reflects.
+    transform = similarity_transform(points, 112)
+    np.testing.assert_allclose(transform[:, 0] / np.hypot(*transform[:, 0]), [1, 0], atol=1e-2)
+    with pytest.raises(ValueError, match=r"landmarks must have shape \(68, 2\), got \(5, 2\)"):
+        five_points(ARCFACE_TEMPLATE)
+
+
+@pytest.mark.parametrize("size", [112, 224])
+def test_the_paper_crop_by_hand(size: int) -> None:
+    # Bounds: x -40..40, y -40..60. Side 1.35 * 100 = 135, from x = -67.5 and y = -40 - 25 = -65.
+    transform = paper_transform(symmetric_face(), size)
+    scale = size / 135
+    expected = [[scale, 0, 67.5 * scale - 0.5], [0, scale, 65 * scale - 0.5]]
+    np.testing.assert_allclose(transform, expected, atol=1e-9)
+    assert transform.dtype == np.float64
+
+
+def test_a_wide_face_sets_the_side_by_its_width() -> None:
+    points = symmetric_face() * [2, 1]
+    # Side 1.2 * 160 = 192; the 92 beyond the height lie above and below as 0.25 to 0.1.
+    scale = 112 / 192
+    expected = [[scale, 0, 55.5], [0, scale, (40 + 92 * 0.25 / 0.35) * scale - 0.5]]
+    np.testing.assert_allclose(paper_transform(points, 112), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("angle", [0.3, -1.2, 2.0, np.pi, -3.0])
+def test_a_turned_face_gives_the_same_crop(angle: float) -> None:
+    move = similarity(angle, 2.7, (310, -45))
+    face = symmetric_face()
+    expected = apply(paper_transform(face, 160), face)
+    turned = apply(move, face).astype(np.float32)
+    transform = paper_transform(turned, 160)
+    np.testing.assert_allclose(apply(transform, turned), expected, atol=1e-3)
+    np.testing.assert_allclose(transform[0, 0], transform[1, 1])
+    np.testing.assert_allclose(transform[0, 1], -transform[1, 0])
+
+
+def test_no_other_angle_is_more_symmetric() -> None:
+    random = np.random.default_rng(4)
+    for _ in range(10):
+        points = apply(
+            similarity(random.uniform(-3, 3), 2, (9, 9)), symmetric_face() + random.normal(0, 4, (68, 2))
+        )
+        linear = paper_transform(points, 112)[:, :2]
+        unit = linear / np.sqrt(np.linalg.det(linear))
+        centred = (points - points.mean(0)) @ unit.T
+
+        def asymmetry(turn: float, centred: np.ndarray = centred) -> float:
+            turned = apply(similarity(turn, 1, (0, 0)), centred)
+            return float(((turned[MIRRORED] * [-1, 1] - turned) ** 2).sum())
+
+        assert all(asymmetry(0) <= asymmetry(turn) for turn in np.linspace(-np.pi / 2, np.pi / 2, 41))
+
+
+def test_a_mirrored_photo_gives_the_mirrored_crop() -> None:
+    points = symmetric_face() + np.random.default_rng(6).normal(0, 3, (68, 2))
+    crop = apply(paper_transform(points, 112), points)
+    mirrored = points[MIRRORED] * [-1, 1] + [639, 0]
+    mirrored_crop = apply(paper_transform(mirrored, 112), mirrored)
+    np.testing.assert_allclose(mirrored_crop[MIRRORED] * [-1, 1] + [111, 0], crop, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("points", "reason"),
+    [
+        (np.full((68, 2), 7.0), "face landmarks coincide"),
+        (np.where(np.eye(68, 2), np.nan, 1.0), "face landmarks are not finite"),
+        (np.where(np.eye(68, 2), np.inf, 1.0), "face landmarks are not finite"),
+        # Without any symmetry; and a mirror image, which no rotation makes right.
+        (np.random.default_rng(7).normal(0, 50, (68, 2)), "face landmarks do not resemble a face"),
+        (symmetric_face() * [-1, 1], "face landmarks do not resemble a face"),
+    ],
+)
+def test_landmarks_that_are_no_face(points: np.ndarray, reason: str) -> None:
+    with pytest.raises(FaceError, match=reason):
+        paper_transform(points, 112)
+
+
+def test_landmarks_of_another_shape_and_sizes() -> None:
+    for shape in ((5, 2), (2, 68), (136,)):
+        with pytest.raises(ValueError, match=r"landmarks must have shape \(68, 2\), got"):
+            paper_transform(np.zeros(shape), 112)
+    with pytest.raises(ValueError, match="size must be at least 1 pixel, got 0"):
+        paper_transform(symmetric_face(), 0)
+
+
 # Warping
 
 
@@ -154,15 +285,16 @@ def test_whole_pixel_moves_copy_pixels() -> None:
     np.testing.assert_array_equal(warp_label(label, shift, 50), label[3:53, 5:55])
 
 
-def test_outside_is_black_and_background() -> None:
+def test_outside_is_black_and_unknown() -> None:
     shift = np.array([[1.0, 0, 10], [0, 1, 10]])
     crop = warp_image(np.full((20, 20, 3), 200, np.uint8), shift, 40)
     expected = np.zeros((40, 40, 3), np.uint8)
     expected[10:30, 10:30] = 200
     np.testing.assert_array_equal(crop, expected)
-    np.testing.assert_array_equal(
-        warp_label(np.full((20, 20), 7, np.uint8), shift, 40), expected[..., 0] // 200 * 7
-    )
+    labels = np.where(expected[..., 0] > 0, 7, UNKNOWN)
+    np.testing.assert_array_equal(warp_label(np.full((20, 20), 7, np.uint8), shift, 40), labels)
+    far = np.array([[1.0, 0, 500], [0, 1, 500]])
+    assert (warp_label(np.full((20, 20), 7, np.uint8), far, 40) == UNKNOWN).all()
 
 
 @pytest.mark.parametrize("size", [1, 64, 160])
@@ -188,6 +320,25 @@ def test_views_are_warped_like_copies() -> None:
 def test_a_transform_of_another_shape_is_refused() -> None:
     with pytest.raises(ValueError, match=r"transform must have shape \(2, 3\), got \(3, 3\)"):
         warp_image(noise(8, 8, 3), np.eye(3), 8)
+
+
+def test_a_picture_that_opencv_does_not_take_is_no_face(monkeypatch: pytest.MonkeyPatch) -> None:
+    import cv2
+
+    wide = np.zeros((10, 40_000, 3), np.uint8)
+    far = np.array([[1.0, 0, -39_980], [0, 1, 0]])
+    wide[:, 39_990:] = 200
+    try:
+        assert (warp_image(wide, far, 20)[:10, 10:] == 200).all()
+    except FaceError:
+        assert int(cv2.__version__.split(".")[0]) < 5
+
+    def refuse(*_: object, **__: object) -> None:
+        raise cv2.error("Assertion failed: src.cols < SHRT_MAX")
+
+    monkeypatch.setattr(cv2, "warpAffine", refuse)
+    with pytest.raises(FaceError, match="picture of 40000x10 pixels is too large to be warped"):
+        warp_image(wide, far, 20)
 
 
 # Crops that are aligned already

@@ -1,81 +1,22 @@
-"""RetinaFace by facer: its weights, its coordinates, and how many faces the test photos hold."""
+"""How a user names a detector, and the picture as detectors search it."""
 
-import pickle
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from leamfast.datasets.decoding import read_image
 from leamfast.errors import RequestError
-from leamfast.faces.alignment import ARCFACE_TEMPLATE, resize_image, similarity_transform
-from leamfast.faces.detection import (
-    THRESHOLD,
-    Detection,
-    DetectorSpec,
-    FaceError,
-    RetinaFaceDetector,
-    anchors,
-    one_face,
-    parse_detector,
-)
-
-ROOT = Path(__file__).resolve().parents[2]
-WEIGHTS = "mobilenet0.25_Final.pth"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    # The network is small: on a busy machine its threads wait for each other ten times as long as they work.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def state() -> dict[str, torch.Tensor]:
-    """Random weights of the right network."""
-    from facer.face_detection import retinaface
-
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return retinaface.RetinaFace(cfg=retinaface.cfg_mnet, phase="test").state_dict()
-
-
-@pytest.fixture(scope="module")
-def random_detector(
-    state: dict[str, torch.Tensor], tmp_path_factory: pytest.TempPathFactory
-) -> RetinaFaceDetector:
-    file = tmp_path_factory.mktemp("detector") / "random.pth"
-    torch.save(state, file)
-    return RetinaFaceDetector(file)
-
-
-@pytest.fixture(scope="module")
-def detector(shared_data: Path) -> RetinaFaceDetector:
-    return parse_detector(f"retinaface={shared_data / WEIGHTS}").load()
-
-
-@pytest.fixture(scope="module")
-def photo(shared_data: Path) -> np.ndarray:
-    return read_image(shared_data / "photos" / "id00" / "img1.jpg").pixels
-
-
-# The specification
+from leamfast.faces.detection import DetectorSpec, parse_detector, to_original, to_small
 
 
 def test_a_specification_is_read_without_loading_anything(tmp_path: Path) -> None:
     file = tmp_path / "a=b.pth"
     file.touch()
     assert parse_detector(f"retinaface={file}") == DetectorSpec("retinaface", file)
+    assert parse_detector(f"dlib={file}") == DetectorSpec("dlib", file)
 
 
-@pytest.mark.parametrize("text", ["", "retinaface", "retinaface=", "mtcnn=file.pth", "=file.pth"])
+@pytest.mark.parametrize("text", ["", "retinaface", "retinaface=", "mtcnn=file.pth", "=file.pth", "dlib="])
 def test_other_specifications_are_refused(text: str) -> None:
     with pytest.raises(RequestError, match="detector must be retinaface=FILE.*got"):
         parse_detector(text)
@@ -84,218 +25,18 @@ def test_other_specifications_are_refused(text: str) -> None:
 def test_a_file_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"there is no file .*absent\.pth"):
         parse_detector(f"retinaface={tmp_path}/absent.pth")
-    with pytest.raises(RequestError, match="there is no file"):
-        parse_detector(f"retinaface={tmp_path}")
+    for name in ("retinaface", "dlib"):
+        for file in (tmp_path, "~no-such-person/a.pth", "x" * 5000, "a\0b"):
+            with pytest.raises(RequestError, match="there is no file"):
+                parse_detector(f"{name}={file}")
 
 
-# Weights
-
-
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        lambda state: state,
-        lambda state: {f"module.{name}": value for name, value in state.items()},
-        lambda state: {
-            "state_dict": {f"module.{name}": value for name, value in state.items()},
-            "epoch": 250,
-        },
-    ],
-)
-def test_weights_are_loaded_as_they_are_published(
-    wrap: Callable[[dict], dict], state: dict[str, torch.Tensor], tmp_path: Path
-) -> None:
-    file = tmp_path / "weights.pth"
-    torch.save(wrap(state), file)
-    loaded = RetinaFaceDetector(file)._net.state_dict()
-    assert all(torch.equal(loaded[name], value) for name, value in state.items())
-
-
-def test_weights_of_another_network_are_refused(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
-    lacking = dict(list(state.items())[1:])
-    surplus = {**state, "fc.weight": torch.zeros(1)}
-    reshaped = {**state, "body.stage1.0.0.weight": torch.zeros(1)}
-    for tensors in (lacking, surplus, reshaped, {"a": torch.zeros(1)}, {}):
-        file = tmp_path / "other.pth"
-        torch.save(tensors, file)
-        with pytest.raises(
-            RequestError, match=r"mobilenet0.25_Final.pth, got .*other.pth: its tensors are those of"
-        ):
-            RetinaFaceDetector(file)
-
-
-@pytest.mark.parametrize("content", [torch.zeros(3), [1, 2], {"state_dict": 3}, {"a": 1}])
-def test_files_without_a_state_dict_are_refused(content: object, tmp_path: Path) -> None:
-    torch.save(content, tmp_path / "a.pth")
-    with pytest.raises(RequestError, match=r"a\.pth: it holds no state dict"):
-        RetinaFaceDetector(tmp_path / "a.pth")
-
-
-def test_files_that_are_no_checkpoint_are_refused(tmp_path: Path) -> None:
-    for content in (b"", b"weights", b"PK\x03\x04 broken", b"\x89PNG\r\n\x1a\n"):
-        (tmp_path / "a.pth").write_bytes(content)
-        with pytest.raises(RequestError, match=r"a\.pth: it is no PyTorch checkpoint of plain tensors"):
-            RetinaFaceDetector(tmp_path / "a.pth")
-    with pytest.raises(RequestError, match="no such file"):
-        RetinaFaceDetector(tmp_path / "absent.pth")
-
-
-class _Touch:
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
-    def __reduce__(self) -> tuple:
-        return Path.touch, (self.file,)
-
-
-@pytest.mark.parametrize("zipped", [True, False])
-def test_code_in_a_weight_file_is_not_run(zipped: bool, tmp_path: Path) -> None:
-    file, trace = tmp_path / "a.pth", tmp_path / "trace"
-    if zipped:
-        torch.save({"a": _Touch(trace)}, file)
-    else:
-        file.write_bytes(pickle.dumps({"a": _Touch(trace)}))
-    with pytest.raises(RequestError, match="it is no PyTorch checkpoint of plain tensors"):
-        RetinaFaceDetector(file)
-    assert not trace.exists()
-
-
-def test_importing_does_not_import_facer() -> None:
-    code = (
-        "import sys, leamfast.faces.detection\n"
-        "assert not {'facer', 'cv2', 'timm', 'torchvision', 'matplotlib'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
-
-
-def test_loading_prints_and_warns_nothing(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
-    torch.save(state, tmp_path / "a.pth")
-    code = (
-        "import sys; from pathlib import Path; from leamfast.faces.detection import RetinaFaceDetector\n"
-        "RetinaFaceDetector(Path(sys.argv[1]))"
-    )
-    command = [sys.executable, "-W", "default", "-c", code, str(tmp_path / "a.pth")]
-    done = subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("", "")
-
-
-def test_a_machine_without_facer_gets_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in [name for name in sys.modules if name.split(".")[0] == "facer"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "facer", None)
-    with pytest.raises(RequestError, match=r"needs the package pyfacer.*pip install pyfacer"):
-        RetinaFaceDetector(tmp_path / "a.pth")
-
-
-# Anchors and coordinates
-
-
-@pytest.mark.parametrize(("height", "width"), [(640, 480), (1, 1), (17, 33), (639, 640), (33, 640)])
-def test_anchors_are_those_of_facer(height: int, width: int) -> None:
-    from facer.face_detection.retinaface import PriorBox, cfg_mnet
-
-    expected = PriorBox(cfg_mnet, (height, width)).generate_anchors("cpu")
-    assert torch.equal(anchors(height, width, cfg_mnet), expected)
-
-
-def test_coordinates_are_those_of_the_picture_as_given(
-    random_detector: RetinaFaceDetector, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen = []
-
-    def found(image: np.ndarray) -> list:
-        seen.append(image.shape)
-        return [(np.float32([0, 10, 20, 30]), np.float32([[10, 20]] * 5), 0.9)]
-
-    monkeypatch.setattr(random_detector, "_detect_small", found)
-    face = random_detector.detect(np.zeros((1280, 960, 3), np.uint8))[0]
+def test_coordinates_go_back_through_pixel_centres() -> None:
+    small, scale = to_small(np.zeros((1280, 960, 3), np.uint8))
+    assert small.shape == (640, 480, 3)
     # Pixel 10 of the shrunk picture covers pixels 20 and 21, so that its centre lies at 20.5.
-    np.testing.assert_array_equal(face.points, [[20.5, 40.5]] * 5)
-    np.testing.assert_array_equal(face.box, [0.5, 20.5, 40.5, 60.5])
-    assert face.points.dtype == face.box.dtype == np.float32
-    face = random_detector.detect(np.zeros((480, 640, 3), np.uint8))[0]
-    np.testing.assert_array_equal(face.points, [[10, 20]] * 5)
-    random_detector.detect(np.zeros((1, 6400, 3), np.uint8))
-    assert seen == [(640, 480, 3), (480, 640, 3), (1, 640, 3)]
-
-
-@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 2000, 3), (5, 640, 3)])
-def test_pictures_of_any_shape_are_searched(
-    shape: tuple[int, ...], random_detector: RetinaFaceDetector
-) -> None:
-    assert isinstance(random_detector.detect(np.zeros(shape, np.uint8)), list)
-
-
-def test_wrong_pictures_are_refused(random_detector: RetinaFaceDetector) -> None:
-    with pytest.raises(TypeError, match="image must be uint8, got float32"):
-        random_detector.detect(np.zeros((8, 8, 3), np.float32))
-    for shape in ((8, 8), (8, 8, 4), (0, 8, 3)):
-        with pytest.raises(ValueError, match=r"image must have shape \(H, W, 3\), got"):
-            random_detector.detect(np.zeros(shape, np.uint8))
-
-
-def test_one_face_is_one_face() -> None:
-    face = Detection(np.zeros(4, np.float32), np.zeros((5, 2), np.float32), 0.9)
-    assert one_face([face]) is face
-    with pytest.raises(FaceError) as caught:
-        one_face([])
-    assert str(caught.value) == "no face found"
-    with pytest.raises(FaceError) as caught:
-        one_face([face, face])
-    assert str(caught.value) == "2 faces found, exactly one is needed"
-
-
-# Photos
-
-
-def test_every_photo_holds_one_face(detector: RetinaFaceDetector, shared_data: Path) -> None:
-    photos = sorted(shared_data.glob("photos/*/*.jpg"))
-    assert len(photos) == 61
-    for file in photos:
-        image = read_image(file).pixels
-        face = one_face(detector.detect(image))
-        assert face.score > THRESHOLD
-        transform = similarity_transform(face.points, 112)
-        aligned = face.points @ transform[:, :2].T + transform[:, 2]
-        # Points in the template's order land near it; any two of them swapped would not.
-        assert np.abs(aligned - ARCFACE_TEMPLATE).max() < 12, file.name
-
-
-@pytest.mark.parametrize(
-    ("pattern", "pictures", "faces"),
-    [
-        ("none_*", 3, 0),
-        ("multi_couple*", 1, 2),
-        ("multi_selfie*", 1, 6),
-        ("small_*", 1, 1),
-        ("upsidedown_*", 1, 1),
-    ],
-)
-def test_faces_of_difficult_photos(
-    pattern: str, pictures: int, faces: int, detector: RetinaFaceDetector, shared_data: Path
-) -> None:
-    files = sorted(shared_data.glob(f"photos_bad/{pattern}"))
-    assert len(files) == pictures
-    for file in files:
-        found = detector.detect(read_image(file).pixels)
-        assert len(found) == faces, file.name
-        assert [face.score for face in found] == sorted((face.score for face in found), reverse=True)
-
-
-def test_faces_are_those_of_facer(detector: RetinaFaceDetector, photo: np.ndarray, shared_data: Path) -> None:
-    from facer.face_detection.retinaface import RetinaFaceDetector as Facer
-
-    facer = Facer("mobilenet", model_path=str(shared_data / WEIGHTS), threshold=THRESHOLD)
-    with torch.inference_mode():
-        expected = facer(torch.from_numpy(photo).permute(2, 0, 1)[None])
-    face = one_face(detector.detect(photo))
-    np.testing.assert_array_equal(face.points, expected["points"][0].numpy())
-    np.testing.assert_array_equal(face.box, expected["rects"][0].numpy())
-    assert face.score == pytest.approx(float(expected["scores"][0]))
-
-
-def test_a_larger_photo_gives_the_same_face(detector: RetinaFaceDetector, photo: np.ndarray) -> None:
-    height, width = photo.shape[:2]
-    small = one_face(detector.detect(photo)).points
-    large = one_face(detector.detect(resize_image(photo, width * 3, height * 3))).points
-    assert np.abs((large + 0.5) / 3 - 0.5 - small).max() < 1
+    np.testing.assert_array_equal(to_original(np.array([[10, 20]]), scale), [[20.5, 40.5]])
+    picture = np.zeros((1, 640, 3), np.uint8)
+    small, scale = to_small(picture)
+    np.testing.assert_array_equal(small, picture)
+    np.testing.assert_array_equal(scale, [1, 1])

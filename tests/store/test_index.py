@@ -126,3 +126,21 @@ def test_parts_that_do_not_go_together_are_refused(tmp_path):
         write_part(tmp_path / "shards" / f"{part.shard}.h5", part)
     with pytest.raises(PartError, match="differ in the array model/m/layer/a.b/scale"):
         write_index(tmp_path, sorted((tmp_path / "shards").iterdir()), 2, REGIONS)
+
+
+def test_pictures_of_several_people_are_counted_part_by_part(tmp_path):
+    (tmp_path / "shards").mkdir()
+    names = ["a.png", "b.png@0,0,9,9", "b.png@9,0,18,9", "c.png"], ["d.png", "e.png@0,0,9,9", "f.png@x,1"]
+    files = ["1", "2", "2", "3"], ["1", "2", "3"]
+    people = [0, 0, 1, 1], [0, 0, 1]
+    paths = []
+    for shard in range(2):
+        made = make_part(shard, len(names[shard]), 2)
+        made.arrays["image/path"].values[:] = names[shard]
+        made.arrays["image/sha1"].values[:] = files[shard]
+        made.arrays["image/identity"].values[:] = people[shard]
+        paths.append(tmp_path / "shards" / f"part-{shard:05d}.h5")
+        write_part(paths[-1], made)
+    # a and d; the left parts of b and e; c and f.
+    assert write_index(tmp_path, paths, 2, REGIONS).shared == 3
+    assert write_index(tmp_path, paths[:1], 2, REGIONS).shared == 0

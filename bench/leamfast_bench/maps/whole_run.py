@@ -46,8 +46,8 @@ def whole_run(case: Case, spec: str, backend: str, people: int, threads: int) ->
         data, out = Path(folder) / "faces", Path(folder) / "run"
         write_dataset(data, identities=people, images=PHOTOS)
         request = BatchRequest(
-            data, out, (spec,), (",".join(case.taps),), align="none", parser="none", batch_size=batch,
-            backend=backend, threads=threads, device=case.device,
+            data, out, (spec,), layers=(",".join(case.taps),), align="none", parser="none",
+            batch_size=batch, backend=backend, threads=threads, device=case.device,
         )  # fmt: skip
         report = run_batch(request, note=lambda text: None)  # warnings of taps, as ever
         stored = sum(file.stat().st_size for file in out.rglob("*.h5"))

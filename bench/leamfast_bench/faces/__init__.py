@@ -1,0 +1,1 @@
+"""How fast photos become maps: decoding, detection, alignment, their caches, and the shares of regions."""
