@@ -59,21 +59,21 @@ def test_of_one_set_the_matrix_is_symmetric_over_several_strips(tile, poisoned) 
 
 
 def test_beside_the_result_only_tiles_are_held() -> None:
-    """The peak of a process that walks 1500 maps of 56x56, 19 MB of them, in tiles of 100."""
+    """The peak of a process that walks 4000 maps of 56x56, 50 MB of them, in tiles of 100."""
     code = (
         "import re, torch; from leamfast_kernels import bhattacharyya_tiles as tiles;"
         "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]);"
-        "torch.set_num_threads(1); maps = torch.rand(1500, 56, 56); list(tiles(maps[:100], tile=100));"
+        "torch.set_num_threads(1); maps = torch.rand(4000, 56, 56); list(tiles(maps[:100], tile=100));"
         "before = peak();"
         "total = sum(block.sum() for _, _, block in tiles(maps, tile=100));"
-        "print(peak() - before); whole = torch.ones(1500, 56, 56).mul_(2); print(peak() - before)"
+        "print(peak() - before); whole = torch.ones(4000, 56, 56).mul_(2); print(peak() - before)"
     )
     folder = bhattacharyya.__globals__["__file__"].rsplit("/", 2)[0]
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     of_tiles, of_roots = (int(number) for number in done.stdout.split())  # KiB
-    assert of_tiles < 12 * 1024
-    assert of_roots > 14 * 1024, "what would be held otherwise is not seen"
+    assert of_tiles < 24 * 1024  # where memory is short, the system itself adds some
+    assert of_roots > 40 * 1024, "what would be held otherwise is not seen"
 
 
 # Precision of products
