@@ -93,6 +93,24 @@ def test_regions_of_real_faces_and_crops_by_themselves(tmp_path, shared_data):
     assert (tmp_path / "photos.csv").is_file()
 
 
+def test_maps_of_one_person(tmp_path, shared_data):
+    from leamfast.models.zoo import ZOO, build
+
+    block = next(block for block in commands("leamfast") if any("compare" in words for words in block))
+    assert [words[1] for words in block] == ["batch", "compare"]
+    torch.save(build(ZOO["AF_R18"], seed=0).state_dict(), tmp_path / "backbone.pth")
+    shutil.copy(shared_data / "mobilenet0.25_Final.pth", tmp_path)
+    for person in ("id05", "id06"):
+        shutil.copytree(shared_data / "photos" / person, tmp_path / "PHOTOS" / person)
+    run(block[0], tmp_path)
+    run([*block[1], "--emd-pairs", "2", "--emd-percents", "1,100"], tmp_path)
+    assert {table.stem for table in (tmp_path / "EACH/tables").iterdir()} == {
+        "similarity",
+        "paper",
+        "verdicts",
+    }
+
+
 @pytest.mark.slow
 def test_your_own_model(faces, tmp_path):
     import leamfast

@@ -19,7 +19,7 @@ __all__ = ["Benchmark", "Options", "Table", "names", "origin", "registered", "ru
 
 VERSIONS = (
     *("leamfast", "torch", "triton", "numpy", "opencv-python", "pillow", "pyfacer", "dlib-bin"),
-    *("grad-cam", "captum", "torchcam", "POT"),
+    *("grad-cam", "captum", "torchcam", "POT", "geomloss"),
 )
 
 
@@ -85,6 +85,7 @@ MODULES = {
     "faces": "leamfast_bench.faces.benchmark",
     "kernels": "leamfast_bench.kernels.benchmark",
     "maps": "leamfast_bench.maps.benchmark",
+    "similarity": "leamfast_bench.similarity.benchmark",
     "truth": "leamfast_bench.truth.benchmark",
 }
 """Name -> module with the `BENCHMARK`; imported when it is asked for."""

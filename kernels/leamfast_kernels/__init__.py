@@ -13,30 +13,39 @@ from leamfast_kernels.aggregate_backward import (
     aggregate_backward,
     aggregate_backward_reference,
 )
+from leamfast_kernels.area_average import area_average
 from leamfast_kernels.bhattacharyya import bhattacharyya, bhattacharyya_reference
 from leamfast_kernels.bhattacharyya_matrix import (
     bhattacharyya_matrix,
     bhattacharyya_matrix_reference,
     bhattacharyya_tiles,
 )
+from leamfast_kernels.emd import METHODS, EmdResult, emd, emd_lower_bound, emd_matrix, emd_pairs
 from leamfast_kernels.occlude import occlude, occlude_reference
 from leamfast_kernels.region_share import region_share, region_share_reference
 from leamfast_kernels.support import support, support_reference
 from leamfast_kernels.upsample import upsample
 
 __all__ = [
+    "METHODS",
     "Backward",
+    "EmdResult",
     "Statistics",
     "aggregate",
     "aggregate_backward",
     "aggregate_backward_reference",
     "aggregate_reference",
     "aggregate_statistics",
+    "area_average",
     "bhattacharyya",
     "bhattacharyya_matrix",
     "bhattacharyya_matrix_reference",
     "bhattacharyya_reference",
     "bhattacharyya_tiles",
+    "emd",
+    "emd_lower_bound",
+    "emd_matrix",
+    "emd_pairs",
     "occlude",
     "occlude_reference",
     "region_share",

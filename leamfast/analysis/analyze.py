@@ -12,6 +12,7 @@ from leamfast.analysis.map_health import map_health
 from leamfast.analysis.off_face import OffFaceRow, off_face_of_map
 from leamfast.analysis.regions import RegionRow, regions_of_map
 from leamfast.analysis.shares import map_names, masks_of_models, share_sums
+from leamfast.analysis.similarity_tables import SimilarityTables, similarity_of, write_similarity
 from leamfast.analysis.tables import write_rows, write_table
 from leamfast.errors import RequestError
 from leamfast.store.results import Results, open_results
@@ -31,6 +32,7 @@ class Analysis:
         regions, asymmetry, off_face, layers: tables of regions; `layers` lies under `layers_columns`.
         agreement: maps of one person against each other.
         diagnostics: what is known against the maps.
+        similarity: tables of compared pairs; None where `leamfast compare` has not compared the maps.
     """
 
     complete: bool
@@ -44,6 +46,7 @@ class Analysis:
     layers: list[tuple]
     agreement: list[AgreementRow]
     diagnostics: list[Diagnostic]
+    similarity: SimilarityTables | None
 
 
 def analyze_run(root: Path) -> Analysis:
@@ -98,11 +101,12 @@ def _analyze(results: Results) -> Analysis:
         layers=layers,
         agreement=agreement,
         diagnostics=diagnostics(results, Findings(regions, asymmetry, off_face, agreement, health)),
+        similarity=similarity_of(results),
     )
 
 
 def write_analysis(root: Path, analysis: Analysis) -> dict[str, Path]:
-    """Write the tables of a run, those of regions only where it has region masks.
+    """Write the tables of a run: of regions where it has masks, of pairs where they were compared.
 
     Returns:
         Name of each table that was written -> its file.
@@ -120,4 +124,6 @@ def write_analysis(root: Path, analysis: Analysis) -> dict[str, Path]:
     written = {name: write_rows(root, name, kind, rows) for name, (kind, rows) in tables.items()}
     if analysis.masks:
         written["layers"] = write_table(root, "layers", analysis.layers_columns, analysis.layers)
+    if analysis.similarity is not None:
+        written |= write_similarity(root, analysis.similarity)
     return written

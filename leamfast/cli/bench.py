@@ -32,13 +32,13 @@ def bench(
     ] = None,
     trust_code: Annotated[bool, typer.Option("--trust-code", help="Allow --method to run.")] = False,
     data: Annotated[
-        Path | None, typer.Option(help="faces: your photos, in any form that batch takes.")
+        Path | None, typer.Option(help="faces, similarity: your photos, in any form that batch takes.")
     ] = None,
     detector: Annotated[
-        list[str] | None, typer.Option(help="faces: retinaface=FILE or dlib; repeat for more.")
+        list[str] | None, typer.Option(help="faces, similarity: retinaface=FILE or dlib; repeat for more.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="faces: model SPEC of the cached run.", show_default="demo")
+        str | None, typer.Option(help="faces, similarity: model SPEC.", show_default="demo")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="File for the results, as JSON.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,

@@ -11,7 +11,7 @@ from leamfast.analysis.analyze import analyze_run, write_analysis
 from leamfast.cli.output import note, print_json, print_table
 from leamfast.datasets.synthetic import write_dataset
 from leamfast.engine.batch_run import BatchRequest, run_batch
-from leamfast.engine.progress import ImageProgress
+from leamfast.engine.progress import WorkProgress
 from leamfast.errors import RequestError
 from leamfast.leam.presets import preset as named_preset
 from leamfast.leam.program import TARGETS
@@ -46,7 +46,7 @@ def demo(
     if out.is_dir() and any(out.iterdir()):
         raise RequestError(f"--out {out} is not empty: remove it or choose another folder")
     faces, run = out / "faces", out / "run"
-    with ImageProgress("faces", identities * images) as progress:
+    with WorkProgress("faces", identities * images) as progress:
         write_dataset(faces, identities=identities, images=images, seed=seed, progress=progress.advance)
     report = run_batch(BatchRequest(data=faces, out=run, model=("demo",), align="none", **asdict(made)), note)
     table = write_analysis(run, analyze_run(run))["regions"]

@@ -9,6 +9,7 @@ import typer
 from leamfast.cli.align import align
 from leamfast.cli.batch import batch
 from leamfast.cli.bench import bench
+from leamfast.cli.compare import compare
 from leamfast.cli.compile import compile_
 from leamfast.cli.demo import demo
 from leamfast.cli.ingest import ingest
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, synth, ingest, align, batch, analyze, verify, models, layers, info, bench):
+for command in (demo, synth, ingest, align, batch, compare, analyze, verify, models, layers, info, bench):
     app.command()(command)
 app.command("compile")(compile_)
 

@@ -13,6 +13,8 @@ from leamfast.store.verify import verify as find_problems
 
 __all__ = ["analyze", "verify"]
 
+SIMILARITY = ("similarity", "paper", "verdicts")
+
 Folder = Annotated[Path, typer.Argument(help="Result folder of `leamfast batch`.", metavar="DIR")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
@@ -33,8 +35,9 @@ def verify(root: Folder, as_json: Json = False) -> None:
 def analyze(root: Folder, as_json: Json = False) -> None:
     """Turn stored results into tables: where maps look, how they vary and agree, what is known against them.
 
-    Writes tables/regions.csv, asymmetry.csv, off_face.csv and layers.csv, which need region masks, and
-    agreement.csv and diagnostics.csv.
+    Writes tables/regions.csv, asymmetry.csv, off_face.csv and layers.csv, which need region masks,
+    agreement.csv and diagnostics.csv, and where `leamfast compare` was run similarity.csv, paper.csv and
+    verdicts.csv.
     """
     found = analyze_run(root)
     if not found.complete:
@@ -51,7 +54,7 @@ def analyze(root: Folder, as_json: Json = False) -> None:
         parser = f"parser {found.parser}" if found.parser else "the parser"
         note(f"{parser} cannot tell: {', '.join(found.unknown)}; the tables leave them out")
     if as_json:
-        names = ("regions", "asymmetry", "off_face", "layers", "agreement", "diagnostics")
+        names = ("regions", "asymmetry", "off_face", "layers", "agreement", "diagnostics", *SIMILARITY)
         print_json(
             {**{name: tables.get(name) for name in names}, "rows": len(found.regions),
              "warnings": len(found.diagnostics), "warnings_by_name": warnings,
@@ -68,10 +71,12 @@ def analyze(root: Folder, as_json: Json = False) -> None:
 
 
 def _rows(found: Analysis) -> dict[str, int]:
+    similarity = found.similarity
     return {
         "regions": len(found.regions),
         "asymmetry": len(found.asymmetry),
         "off_face": len(found.off_face),
         "layers": len(found.layers),
         "agreement": len(found.agreement),
+        **({} if similarity is None else {name: similarity.count(name) for name in SIMILARITY}),
     }

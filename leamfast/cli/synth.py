@@ -7,7 +7,7 @@ import typer
 
 from leamfast.cli.output import note, print_json
 from leamfast.datasets.synthetic import write_dataset
-from leamfast.engine.progress import ImageProgress
+from leamfast.engine.progress import WorkProgress
 
 __all__ = ["synth"]
 
@@ -30,7 +30,7 @@ def synth(
 
     The folder can be given to `leamfast batch` as it is, with --align none.
     """
-    with ImageProgress("faces", identities * images) as progress:
+    with WorkProgress("faces", identities * images) as progress:
         manifest = write_dataset(
             out,
             identities=identities,

@@ -33,7 +33,7 @@ from leamfast.engine.crop_names import crop_names, folder_names
 from leamfast.engine.frozen import code_sha256, package_versions
 from leamfast.engine.local import LocalDriver
 from leamfast.engine.plan import Shard, plan_pieces
-from leamfast.engine.progress import ImageProgress
+from leamfast.engine.progress import WorkProgress
 from leamfast.engine.run import RunReport, run
 from leamfast.errors import RequestError
 from leamfast.faces.detection import parse_detector
@@ -194,7 +194,7 @@ def _compute(
                 note(f"{exc}: its shard is computed again")
     left = [shard for shard in plan if shard.number not in records]
     total = sum(shard.images for shard in plan)
-    with ImageProgress("crops", total, done=total - sum(shard.images for shard in left)) as progress:
+    with WorkProgress("crops", total, done=total - sum(shard.images for shard in left)) as progress:
         report = run(
             left,
             function,

@@ -18,7 +18,7 @@ from leamfast.engine.local import LocalDriver
 from leamfast.engine.maps import MapSettings
 from leamfast.engine.plan import Shard, plan_shards
 from leamfast.engine.programs import resolve_backends
-from leamfast.engine.progress import ImageProgress
+from leamfast.engine.progress import WorkProgress
 from leamfast.engine.request import BatchRequest, check_request
 from leamfast.engine.run import RunReport, run
 from leamfast.errors import RequestError
@@ -185,7 +185,7 @@ def _compute(
     finished = _finished(folder, plan, run_sha256, note)
     left = [shard for shard in plan if shard.number not in finished]
     total = sum(shard.images for shard in plan)
-    with ImageProgress("maps", total, done=total - sum(shard.images for shard in left)) as progress:
+    with WorkProgress("maps", total, done=total - sum(shard.images for shard in left)) as progress:
         report = run(
             left,
             function,

@@ -1,4 +1,4 @@
-"""The local driver: shards in this process, or in worker processes that die with it."""
+"""The local driver: pieces in this process, or in worker processes that die with it."""
 
 import multiprocessing as mp
 import os
@@ -11,7 +11,7 @@ from itertools import zip_longest
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
-from leamfast.engine.plan import Shard
+from leamfast.engine.plan import Piece
 from leamfast.engine.run import ATTEMPTS, FATAL, Event, Function, Sink, StopFlag
 
 __all__ = ["LocalDriver"]
@@ -20,7 +20,7 @@ LEAVE = 10.0  # seconds that a worker without work has to end by itself
 
 
 class LocalDriver:
-    """Computes shards on this machine.
+    """Computes pieces on this machine.
 
     Args:
         workers: 0 computes in this process, N in that many worker processes.
@@ -30,7 +30,7 @@ class LocalDriver:
         self.workers = workers
 
     def __call__(
-        self, plan: Sequence[Shard], function: Function, sink: Sink, stop: StopFlag
+        self, plan: Sequence[Piece], function: Function, sink: Sink, stop: StopFlag
     ) -> Iterator[Event]:
         """See `engine.run.Driver`."""
         if self.workers == 0:
@@ -39,25 +39,25 @@ class LocalDriver:
 
 
 def _in_this_process(
-    plan: Sequence[Shard], function: Function, sink: Sink, stop: StopFlag
+    plan: Sequence[Piece], function: Function, sink: Sink, stop: StopFlag
 ) -> Iterator[Event]:
-    for shard, ahead in zip_longest(plan, plan[1:]):
+    for piece, ahead in zip_longest(plan, plan[1:]):
         for attempt in range(1, ATTEMPTS + 1):
             if stop.stopped:
                 return
             try:
-                sink(function(shard, ahead))
+                sink(function(piece, ahead))
             except FATAL:
                 raise
             except Exception as exc:
-                yield Event(shard, _reason(exc), final=attempt == ATTEMPTS)
+                yield Event(piece, _reason(exc), final=attempt == ATTEMPTS)
             else:
-                yield Event(shard)
+                yield Event(piece)
                 break
 
 
 class _Worker:
-    """A worker process, the shard it has in hand, and the one that it may have begun."""
+    """A worker process, the piece it has in hand, and the one that it may have begun."""
 
     def __init__(self, function: Function, sink: Sink) -> None:
         context = mp.get_context("spawn")
@@ -70,16 +70,16 @@ class _Worker:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
         theirs.close()
-        self.shard: Shard | None = None
-        self.ahead: Shard | None = None
+        self.piece: Piece | None = None
+        self.ahead: Piece | None = None
 
-    def send(self, shard: Shard, ahead: Shard | None) -> None:
-        self.shard, self.ahead = shard, ahead
+    def send(self, piece: Piece, ahead: Piece | None) -> None:
+        self.piece, self.ahead = piece, ahead
         with suppress(BrokenPipeError):  # a worker that died is noticed by what it does not answer
-            self.pipe.send((shard, ahead))
+            self.pipe.send((piece, ahead))
 
     def take(self) -> tuple[str, BaseException | None]:
-        """The answer to the shard in hand: an empty reason when it is finished."""
+        """The answer to the piece in hand: an empty reason when it is finished."""
         try:
             return self.pipe.recv()
         except (EOFError, ConnectionResetError):
@@ -90,7 +90,7 @@ class _Worker:
 
     def end(self) -> None:
         self.pipe.close()
-        if self.shard is None:
+        if self.piece is None:
             self.process.join(LEAVE)  # to remove what compiled programs keep on disk
         if self.process.is_alive():
             self.process.kill()
@@ -98,7 +98,7 @@ class _Worker:
 
 
 def _in_workers(
-    plan: Sequence[Shard], function: Function, sink: Sink, stop: StopFlag, count: int
+    plan: Sequence[Piece], function: Function, sink: Sink, stop: StopFlag, count: int
 ) -> Iterator[Event]:
     waiting = deque(plan)
     attempts: dict[int, int] = {}
@@ -106,21 +106,21 @@ def _in_workers(
     try:
         while True:
             while waiting and not stop.stopped:
-                idle = next((worker for worker in workers if worker.shard is None), None)
+                idle = next((worker for worker in workers if worker.piece is None), None)
                 if idle is None and len(workers) == count:
                     break
                 if idle is None:
                     idle = _Worker(function, sink)
                     workers.append(idle)
                 idle.send(*_choose(waiting, idle, workers))
-            busy = {w.pipe: w for w in workers if w.shard is not None}
+            busy = {w.pipe: w for w in workers if w.piece is not None}
             if not busy:
                 return
             for pipe in wait(list(busy)):
                 worker = busy[pipe]  # type: ignore[index]
                 reason, fatal = worker.take()
-                shard, worker.shard = worker.shard, None
-                assert shard is not None
+                piece, worker.piece = worker.piece, None
+                assert piece is not None
                 if not worker.process.is_alive():
                     worker.end()
                     workers.remove(worker)
@@ -128,11 +128,11 @@ def _in_workers(
                     raise fatal
                 final = True
                 if reason:
-                    attempts[shard.number] = attempts.get(shard.number, 0) + 1
-                    final = attempts[shard.number] == ATTEMPTS
+                    attempts[piece.number] = attempts.get(piece.number, 0) + 1
+                    final = attempts[piece.number] == ATTEMPTS
                     if not final:
-                        waiting.append(shard)
-                yield Event(shard, reason, final)
+                        waiting.append(piece)
+                yield Event(piece, reason, final)
     finally:
         for worker in workers:
             worker.pipe.close()  # so that all leave at the same time
@@ -140,33 +140,33 @@ def _in_workers(
             worker.end()
 
 
-def _choose(waiting: deque[Shard], idle: _Worker, workers: Sequence[_Worker]) -> tuple[Shard, Shard | None]:
-    """Take the shard for an idle worker from those that wait: what it began, or what no other has.
+def _choose(waiting: deque[Piece], idle: _Worker, workers: Sequence[_Worker]) -> tuple[Piece, Piece | None]:
+    """Take the piece for an idle worker from those that wait: what it began, or what no other has.
 
     Returns:
-        the shard; and one that it may begin meanwhile, which goes on waiting.
+        the piece; and one that it may begin meanwhile, which goes on waiting.
     """
     begun = {worker.ahead.number for worker in workers if worker is not idle and worker.ahead is not None}
-    free = (shard for shard in waiting if shard.number not in begun)
-    shard = idle.ahead if idle.ahead in waiting else next(free, waiting[0])
-    assert shard is not None
-    waiting.remove(shard)
-    return shard, next((other for other in waiting if other.number not in begun), None)
+    free = (piece for piece in waiting if piece.number not in begun)
+    piece = idle.ahead if idle.ahead in waiting else next(free, waiting[0])
+    assert piece is not None
+    waiting.remove(piece)
+    return piece, next((other for other in waiting if other.number not in begun), None)
 
 
 def _work(pipe: Connection, function: Function, sink: Sink) -> None:
-    """A worker process: take shards until the pipe closes."""
+    """A worker process: take pieces until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_die_with_driver, daemon=True).start()
     while True:
         try:
-            shard, ahead = pipe.recv()
+            piece, ahead = pipe.recv()
         except (EOFError, OSError):
             return
         answer: tuple[str, BaseException | None] = ("", None)
         try:
-            sink(function(shard, ahead))
+            sink(function(piece, ahead))
         except FATAL as exc:
             answer = _reason(exc), exc
         except Exception as exc:

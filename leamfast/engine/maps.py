@@ -9,6 +9,7 @@ from torch import Tensor
 
 from leamfast.engine.batches import pack
 from leamfast.engine.near_duplicates import near_duplicates
+from leamfast.engine.reference_pairs import reference_pairs
 from leamfast.engine.shares import Masks, shares
 from leamfast.faces.regions import REGIONS
 from leamfast.leam.fused import fuse, normalise
@@ -95,8 +96,7 @@ def map_rows(
         for tap, maps in output.maps.items():
             maps = maps.masked_fill(same[..., None, None], torch.nan)
             if rows is not None:
-                if settings.references == "each":
-                    _keep(each, _each(f"layer/{tap}/each", maps, batch, rows))
+                _keep(each, _each(f"layer/{tap}/each", maps, batch, rows))
                 maps = normalise(maps).nanmean(dim=1)
             stored[tap], scale = to_stored(maps)
             _keep(pieces, {f"layer/{tap}/map": stored[tap], f"layer/{tap}/scale": scale})
@@ -108,6 +108,10 @@ def map_rows(
         torch.cuda.synchronize(program.model.device)  # the copies to the host are on their way
     equal = torch.cat(pieces.pop("equal")).nonzero().flatten().tolist()
     arrays = {name: _array(name, torch.cat(values)) for name, values in (pieces | each).items()}
+    if settings.references == "mean-map":  # its maps of single references end here
+        arrays |= reference_pairs(
+            program, {name: arrays.pop(name) for name in each}, identities, settings.seed
+        )
     for tap in stored:
         means = _identity_maps(arrays[f"layer/{tap}/map"].values, identities, persons)
         arrays[f"layer/{tap}/identity_map"] = Array(means, ("person", "h", "w"))

@@ -1,13 +1,33 @@
-"""A run as shards of whole identities, in manifest order."""
+"""A run as pieces of work, of which one kind are shards of whole identities, in manifest order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Protocol
 
 from leamfast.datasets.entry import Entry
 from leamfast.datasets.manifest import Manifest
 
-__all__ = ["Identity", "Shard", "plan_pieces", "plan_shards"]
+__all__ = ["Identity", "Piece", "Shard", "plan_pieces", "plan_shards"]
+
+
+class Piece(Protocol):
+    """What one worker computes in one go; picklable.
+
+    Attributes:
+        number: its place in the plan, by which it is known.
+        amount: how much work it is, in what the progress counts.
+        title: what the reader knows it by.
+    """
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def amount(self) -> int: ...
+
+    @property
+    def title(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -36,6 +56,16 @@ class Shard:
     def images(self) -> int:
         """How many images the manifest lists in this shard."""
         return sum(len(identity.entries) for identity in self.identities)
+
+    @property
+    def amount(self) -> int:
+        """What progress counts: images."""
+        return self.images
+
+    @property
+    def title(self) -> str:
+        """What the reader knows it by."""
+        return f"shard {self.number}"
 
 
 def plan_shards(manifest: Manifest, shard_images: int) -> tuple[Shard, ...]:

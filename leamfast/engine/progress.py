@@ -15,22 +15,23 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-__all__ = ["ImageProgress"]
+__all__ = ["WorkProgress"]
 
 LINE_SECONDS = 10.0
 
 
-class ImageProgress:
-    """Counts images; a context manager.
+class WorkProgress:
+    """Counts images, pairs or whatever is worked on; a context manager.
 
     Args:
         what: what is done to them, for the reader.
         total: how many there are in all.
         done: how many were finished by an earlier run.
+        unit: what is counted.
     """
 
-    def __init__(self, what: str, total: int, done: int = 0) -> None:
-        self.what, self.total, self.done = what, total, done
+    def __init__(self, what: str, total: int, done: int = 0, unit: str = "images") -> None:
+        self.what, self.total, self.done, self.unit = what, total, done, unit
         self.before = done
         self.started = self.last_line = time.monotonic()
         self.bar: Progress | None = None
@@ -62,14 +63,14 @@ class ImageProgress:
 
     @property
     def rate(self) -> float:
-        """Images per second of this run."""
+        """How many per second in this run."""
         return (self.done - self.before) / max(time.monotonic() - self.started, 1e-9)
 
-    def advance(self, images: int) -> None:
-        """Some more images are finished."""
-        self.done += images
+    def advance(self, amount: int) -> None:
+        """Some more are finished."""
+        self.done += amount
         if self.bar is not None:
-            self.bar.update(self.task, completed=self.done, rate=f"{self.rate:.1f} images/s")
+            self.bar.update(self.task, completed=self.done, rate=f"{self.rate:.1f} {self.unit}/s")
         elif time.monotonic() - self.last_line >= LINE_SECONDS and self.done < self.total:
             self._line()
 
@@ -84,7 +85,8 @@ class ImageProgress:
         self.last_line = time.monotonic()
         left = (self.total - self.done) / max(self.rate, 1e-9)
         print(
-            f"{self.what}: {self.done} of {self.total} images, {self.rate:.1f} images/s, {left:.0f} s left",
+            f"{self.what}: {self.done} of {self.total} {self.unit}, {self.rate:.1f} {self.unit}/s, "
+            f"{left:.0f} s left",
             file=sys.stderr,
             flush=True,
         )

@@ -1,7 +1,7 @@
 """run(plan, function, sink): the one flow of work, whoever does it.
 
-Each shard goes through `sink(function(shard))` in some worker; the driver only counts. Shards are finished
-in any order, and none is computed twice unless its worker died or failed under it.
+Each piece goes through `sink(function(piece))` in some worker; the driver only counts. Pieces are finished in
+any order, and none is computed twice unless its worker died or failed under it.
 """
 
 import signal
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from leamfast.engine.plan import Shard
+from leamfast.engine.plan import Piece
 from leamfast.errors import RequestError
 from leamfast.store.atomic import StorageFullError
 
@@ -19,33 +19,35 @@ __all__ = ["ATTEMPTS", "Driver", "Event", "Function", "RunReport", "Sink", "Stop
 
 ATTEMPTS = 3
 
+Work = TypeVar("Work", bound=Piece)
 Result = TypeVar("Result")
+Given = TypeVar("Given", bound=Piece, contravariant=True)
 Made = TypeVar("Made", covariant=True)
 Kept = TypeVar("Kept", contravariant=True)
 
 
-class Function(Protocol[Made]):
-    """Computes a shard; picklable, and loads what it needs at its first call in a process.
+class Function(Protocol[Given, Made]):
+    """Computes a piece; picklable, and loads what it needs at its first call in a process.
 
     Args:
-        shard: the shard.
-        ahead: the shard that is probably next here, for which work may begin in the background.
+        piece: the piece, for example a shard.
+        ahead: the piece that is probably next here, for which work may begin in the background.
     """
 
-    def __call__(self, shard: Shard, ahead: Shard | None = None) -> Made: ...
+    def __call__(self, piece: Given, /, ahead: Given | None = None) -> Made: ...
 
 
 class Sink(Protocol[Kept]):
-    """Puts the result of a shard where it belongs; picklable, called in the process that computed it."""
+    """Puts the result of a piece where it belongs; picklable, called in the process that computed it."""
 
     def __call__(self, result: Kept, /) -> None: ...
 
 
 @dataclass(frozen=True)
 class Event:
-    """What a driver reports of a shard: finished, or failed once for a reason."""
+    """What a driver reports of a piece: finished, or failed once for a reason."""
 
-    shard: Shard
+    piece: Piece
     error: str = ""
     final: bool = True
 
@@ -77,10 +79,10 @@ class StopFlag:
 
 
 class Driver(Protocol):
-    """Carries shards to workers; yields an event for each that ends, until all are or `stop` is set."""
+    """Carries pieces to workers; yields an event for each that ends, until all are or `stop` is set."""
 
     def __call__(
-        self, plan: Sequence[Shard], function: Function[Result], sink: Sink[Result], stop: StopFlag
+        self, plan: Sequence[Work], function: Function[Work, Result], sink: Sink[Result], stop: StopFlag
     ) -> Iterator[Event]: ...
 
 
@@ -89,8 +91,8 @@ class RunReport:
     """How a run went.
 
     Attributes:
-        done: numbers of the shards that were finished.
-        failed: shard number -> why it could not be computed.
+        done: numbers of the pieces that were finished.
+        failed: piece number -> why it could not be computed.
         interrupted: whether Ctrl-C ended the run early.
     """
 
@@ -100,22 +102,22 @@ class RunReport:
 
 
 def run(
-    plan: Sequence[Shard],
-    function: Function[Result],
+    plan: Sequence[Work],
+    function: Function[Work, Result],
     sink: Sink[Result],
     *,
     driver: Driver,
-    advance: Callable[[int], None] = lambda images: None,
+    advance: Callable[[int], None] = lambda amount: None,
     note: Callable[[str], None] = lambda text: None,
 ) -> RunReport:
-    """Take every shard of a plan through function and sink.
+    """Take every piece of a plan through function and sink.
 
     Args:
-        plan: the shards to compute.
-        function: shard -> its results, for example a part.
+        plan: the pieces to compute, for example shards.
+        function: piece -> its results, for example a part.
         sink: keeps them.
         driver: who does it, for example `LocalDriver`.
-        advance: told of the images of each finished or failed shard.
+        advance: told of the amount of each finished or failed piece.
         note: told of what the user should read while the run goes on.
 
     Raises:
@@ -126,17 +128,17 @@ def run(
     with stop.listening(note):
         for event in driver(plan, function, sink, stop):
             if event.error and not event.final:
-                note(f"shard {event.shard.number} failed and is tried again: {event.error}")
+                note(f"{event.piece.title} failed and is tried again: {event.error}")
                 continue
             if event.error:
-                report.failed[event.shard.number] = event.error
-                note(f"shard {event.shard.number} failed {ATTEMPTS} times and is left out: {event.error}")
+                report.failed[event.piece.number] = event.error
+                note(f"{event.piece.title} failed {ATTEMPTS} times and is left out: {event.error}")
             else:
-                report.done.append(event.shard.number)
-            advance(event.shard.images)
+                report.done.append(event.piece.number)
+            advance(event.piece.amount)
     report.interrupted = stop.stopped and len(report.done) + len(report.failed) < len(plan)
     return report
 
 
 FATAL = (StorageFullError, RequestError)
-"""Errors that no other attempt and no other shard can escape."""
+"""Errors that no other attempt and no other piece can escape."""

@@ -1,7 +1,7 @@
 """Named arrays with named dimensions: what a part holds and how it is laid out in HDF5.
 
 A part is a flat mapping from HDF5 path to `Array`. Each data set carries its dimension names, so that the
-index over the parts can be built from the parts alone. Leading dimensions (`row`, `person`, `each`) grow
+index over the parts can be built from the parts alone. Leading dimensions (`LEADING`) grow
 from part to part; all other dimensions are the same in every part and have a scale.
 """
 
@@ -18,7 +18,7 @@ __all__ = ["LEADING", "NO_LABEL", "SCHEMA", "THRESHOLDS", "Array", "digest", "re
 SCHEMA = "leamfast/1"
 THRESHOLDS = (1, 2, 5, 10, 20, 100)
 NO_LABEL = 255  # in region masks: the image came without one
-LEADING = ("row", "person", "each")
+LEADING = ("row", "person", "each", "each_pair")
 CHUNK_BYTES = 128 * 1024
 
 

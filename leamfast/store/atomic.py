@@ -9,7 +9,10 @@ from pathlib import Path
 __all__ = ["StorageFullError", "sweep", "write_atomically"]
 
 SUFFIX = ".tmp"
-OURS = re.compile(r"\.(part-\d+\.h5|index\.h5|run\.toml|failures\.csv)\.\d+-[0-9a-f]{8}\.tmp")
+OURS = re.compile(
+    r"\.(part-\d+\.h5|pairs-[^/]+\.h5|index\.h5|run\.toml|compare\.toml|failures\.csv)"
+    r"\.\d+-[0-9a-f]{8}\.tmp"
+)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

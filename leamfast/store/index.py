@@ -1,4 +1,4 @@
-"""`index.h5` and `failures.csv`: pure functions of the parts.
+"""`index.h5` and `failures.csv`: pure functions of the parts, and of the tiles of compared pairs.
 
 Numbers are virtual data sets over the parts, strings and numbers that count rows or persons are real data.
 Every dimension has a scale, so that `xarray.open_datatree(..., engine="h5netcdf")` loads every array.
@@ -16,8 +16,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from leamfast.store.arrays import LEADING, NO_LABEL, SCHEMA, THRESHOLDS, Array, read_array, write_array
+from leamfast.store.arrays import LEADING, SCHEMA, THRESHOLDS, Array, read_array, write_array
 from leamfast.store.atomic import write_atomically
+from leamfast.store.pair_index import join_pairs, parts_sha256
 from leamfast.store.part import (
     FAILURE_FIELDS,
     PartError,
@@ -26,6 +27,8 @@ from leamfast.store.part import (
     open_part,
     read_failures,
 )
+from leamfast.store.run_folder import RunFolder
+from leamfast.store.virtual import attach_scales, write_virtual
 
 __all__ = ["IndexSummary", "build_index", "write_index"]
 
@@ -137,6 +140,7 @@ def build_index(
         if sources:
             _join(index, sources)
             _list_parts(index, sources)
+            join_pairs(index, RunFolder(folder), parts_sha256(source.digest for source in sources))
         index.attrs.update(
             schema=SCHEMA, rows=rows, persons=persons, parts=len(parts), shards=shards, complete=complete
         )
@@ -226,42 +230,9 @@ def _join_one(index: h5py.File, name: str, sources: Sequence[_Source]) -> None:
             values = [np.where(v < 0, v, v + start) for v, start in zip(values, starts, strict=True)]
         dataset = write_array(index, name, Array(np.concatenate(values), dims))
     else:
-        dataset = _virtual(index, name, sources)
-        dataset.attrs["dims"] = ",".join(dims)
-    _attach(index, name, dataset, dims)
-
-
-def _virtual(index: h5py.File, name: str, sources: Sequence[_Source]) -> h5py.Dataset:
-    shapes = [source.shapes[name][0] for source in sources]
-    dtype = sources[0].shapes[name][1]
-    total = sum(shape[0] for shape in shapes)
-    if total == 0:
-        return index.create_dataset(name, shape=(0, *shapes[0][1:]), dtype=dtype)
-    layout = h5py.VirtualLayout((total, *shapes[0][1:]), dtype=dtype)
-    start = 0
-    for shape, source in zip(shapes, sources, strict=True):
-        if shape[0]:
-            layout[start : start + shape[0]] = h5py.VirtualSource(source.path, name, shape=shape)
-            start += shape[0]
-    # What a missing source reads as: never a valid value.
-    fill = np.nan if dtype.kind == "f" else (-1 if dtype.kind == "i" else NO_LABEL)
-    return index.create_virtual_dataset(name, layout, fillvalue=fill)
-
-
-def _attach(index: h5py.File, name: str, dataset: h5py.Dataset, dims: Sequence[str]) -> None:
-    """Attach to each dimension the nearest scale of its name, from the array's own group upwards."""
-    for axis, dim in enumerate(dims):
-        places = [index.get(str(group / dim)) for group in PurePosixPath(name).parents]
-        scale = next((place for place in places if isinstance(place, h5py.Dataset)), None)
-        if scale is None:
-            group = PurePosixPath(name).parent
-            scale = write_array(index, str(group / dim), Array(np.arange(dataset.shape[axis]), (dim,)))
-            scale.make_scale(dim)
-        if scale.shape[0] != dataset.shape[axis]:
-            raise PartError(
-                f"{name} has {dataset.shape[axis]} values along {dim} where {scale.shape[0]} are needed"
-            )
-        dataset.dims[axis].attach_scale(scale)
+        pieces = [(source.path, name, source.shapes[name][0]) for source in sources]
+        dataset = write_virtual(index, name, dims, sources[0].shapes[name][1], pieces)
+    attach_scales(index, name, dataset, dims)
 
 
 def _list_parts(index: h5py.File, sources: Sequence[_Source]) -> None:
@@ -274,7 +245,7 @@ def _list_parts(index: h5py.File, sources: Sequence[_Source]) -> None:
     for name, values in columns.items():
         kind = object if isinstance(values[0], str) else np.int64
         array = Array(np.array(values, dtype=kind), ("part",))
-        _attach(index, f"part/{name}", write_array(index, f"part/{name}", array), array.dims)
+        attach_scales(index, f"part/{name}", write_array(index, f"part/{name}", array), array.dims)
 
 
 def _csv(rows: Sequence[Sequence[str]]) -> bytes:

@@ -1,6 +1,7 @@
 """Reading a run: arrays on demand, never the whole of it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -10,12 +11,31 @@ import numpy as np
 
 from leamfast.errors import RequestError
 from leamfast.store.arrays import SCHEMA
+from leamfast.store.pair_join import read_pairs
+from leamfast.store.pairs import PairTable
 from leamfast.store.part import DAMAGE
 from leamfast.store.run_folder import RunFolder
 
-__all__ = ["Results", "open_results"]
+__all__ = ["EachMaps", "Results", "open_results"]
 
 Rows = slice | Sequence[int] | np.ndarray
+
+DENSE = 0.1
+"""Of a block of rows: from here on the whole block is read, as HDF5 takes longer over many single rows."""
+BLOCK = 512
+"""Rows in such a block."""
+
+
+@dataclass(frozen=True, eq=False)
+class EachMaps:
+    """Maps of one image against one reference, those of a run with `--references each`.
+
+    Attributes:
+        image, reference: row numbers of both, (n,) int64.
+    """
+
+    image: np.ndarray
+    reference: np.ndarray
 
 
 class Results:
@@ -23,12 +43,14 @@ class Results:
 
     Attributes:
         root: the result folder.
+        with_pairs: whether compared pairs can be read, and were found to be all there.
         file: the open `index.h5`, for whatever this class does not offer.
         complete: whether all shards of the run are there.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, with_pairs: bool = True) -> None:
         self.root = root
+        self.with_pairs = with_pairs
         folder = RunFolder(root)
         if not folder.index.is_file():
             raise RequestError(
@@ -52,10 +74,14 @@ class Results:
         if schema != SCHEMA:
             raise RequestError(f"{self.root} has schema {schema!r} where {SCHEMA!r} is needed")
         self.complete = bool(self.file.attrs["complete"])
-        parts = self.file["part/path"].asstr()[...] if "part" in self.file else ()
-        for name in parts:
+        self._check_files("part", "its results cannot be read without it")
+        if self.with_pairs:
+            self._check_files("tile", f"run `leamfast compare {self.root}`, which makes it again")
+
+    def _check_files(self, kind: str, what_now: str) -> None:
+        for name in self.file[f"{kind}/path"].asstr()[...] if kind in self.file else ():
             if not (self.root / name).is_file():
-                raise RequestError(f"{self.root} lacks {name}: its results cannot be read without it")
+                raise RequestError(f"{self.root} lacks {name}: {what_now}")
 
     def __enter__(self) -> Self:
         return self
@@ -110,18 +136,85 @@ class Results:
         """Maps as stored, with maximum 1, (n, h, w), float32; NaN where an image has none."""
         return self._tap(model, tap)["map"][rows].astype(np.float32)
 
+    def each(self, model: str, tap: str) -> EachMaps | None:
+        """What a tap's maps of single references are of; None where the run kept only one map an image."""
+        layer = self._tap(model, tap)
+        if "each" not in layer:
+            return None
+        return EachMaps(layer["each/image_row"][...], layer["each/reference_row"][...])
+
+    def each_map(self, model: str, tap: str, numbers: np.ndarray) -> np.ndarray:
+        """Maps of single references with maximum 1, (n, h, w) float32, by their numbers in `each`."""
+        return _scattered(self._tap(model, tap)["each/map"], numbers)
+
+    def each_pairs(self, model: str, name: str) -> dict[str, np.ndarray] | None:
+        """Pairs of maps of single references that the run compared and did not keep, of a tap or of `fused`.
+
+        Returns:
+            Name of each array of `each_pair` -> its values; None where the run compared none.
+        """
+        group = self._model(model)["fused"] if name == "fused" else self._tap(model, name)
+        if "each_pair" not in group:
+            return None
+        return {
+            name: values[...]
+            for name, values in group["each_pair"].items()
+            if values.attrs["dims"].startswith("each_pair") and not values.is_scale
+        }
+
+    def row_map(self, model: str, tap: str, rows: np.ndarray) -> np.ndarray:
+        """Maps as `map` has them, of rows in any order, with repetitions."""
+        return _scattered(self._tap(model, tap)["map"], rows)
+
+    def identity_map(self, model: str, tap: str, persons: np.ndarray) -> np.ndarray:
+        """Means of the sum-normalised maps of persons, (n, h, w) float32; NaN where one has no map."""
+        return _scattered(self._tap(model, tap)["identity_map"], persons)
+
+    def map_shape(self, model: str, tap: str) -> tuple[int, int]:
+        """Cells of a tap's maps, (h, w)."""
+        _, height, width = self._tap(model, tap)["map"].shape
+        return int(height), int(width)
+
+    def centres(self, model: str, tap: str) -> tuple[np.ndarray, np.ndarray]:
+        """Centres of the rows and of the columns of a tap's cells in input pixels, (h,) and (w,) float32."""
+        layer = self._tap(model, tap)
+        return layer["h"][...], layer["w"][...]
+
     def raw_map(self, model: str, tap: str, rows: Rows = slice(None)) -> np.ndarray:
         """Maps M with their own scale, (n, h, w), float32."""
         return self.map(model, tap, rows) * self.scale(model, tap, rows)[:, None, None]
 
     def map_cells(self, model: str, tap: str) -> int:
         """How many cells a tap's maps have."""
-        _, height, width = self._tap(model, tap)["map"].shape
+        height, width = self.map_shape(model, tap)
         return height * width
 
     def scale(self, model: str, tap: str, rows: Rows = slice(None)) -> np.ndarray:
         """Largest value of each map M, (n,), float32; NaN where an image has none."""
         return self._tap(model, tap)["scale"][rows]
+
+    @property
+    def parts(self) -> tuple[tuple[Path, str], ...]:
+        """Files of the run's parts, and the digests of their content, in order."""
+        if "part" not in self.file:
+            return ()
+        names, digests = (self.file[f"part/{name}"].asstr()[...] for name in ("path", "digest"))
+        return tuple((self.root / name, str(digest)) for name, digest in zip(names, digests, strict=True))
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether `leamfast compare` has compared the maps, and this was opened to read that."""
+        return self.with_pairs and "tile" in self.file
+
+    def pairs(self, model: str, name: str) -> list[PairTable]:
+        """All compared pairs of a tap or of `fused`, one table a kind and other model.
+
+        Raises:
+            PartError: a file of pairs is damaged.
+        """
+        self._model(model)
+        names = self.file["tile/path"].asstr()[...] if self.has_pairs else ()
+        return read_pairs([self.root / path for path in names], model, name)
 
     @property
     def thresholds(self) -> tuple[int, ...]:
@@ -203,8 +296,27 @@ class Results:
         return self._model(model)["layer"][tap]
 
 
-def open_results(root: str | Path) -> Results:
+def _scattered(dataset: h5py.Dataset, places: np.ndarray) -> np.ndarray:
+    """Entries of a data set in any order, (n, ...) float32."""
+    wanted, inverse = np.unique(places, return_inverse=True)
+    found = np.empty((len(wanted), *dataset.shape[1:]), np.float32)
+    for block in np.unique(wanted // BLOCK):
+        first, last = np.searchsorted(wanted, [block * BLOCK, (block + 1) * BLOCK])
+        mine = wanted[first:last]
+        start, stop = int(mine[0]), int(mine[-1]) + 1
+        if len(mine) >= DENSE * (stop - start):
+            found[first:last] = dataset[start:stop][mine - start]
+        else:
+            found[first:last] = dataset[mine]
+    return found[inverse.reshape(-1)]
+
+
+def open_results(root: str | Path, *, with_pairs: bool = True) -> Results:
     """Open a result folder for reading.
+
+    Args:
+        root: the folder.
+        with_pairs: whether compared pairs, where there are any, must all be there.
 
     Raises:
         RequestError: it holds no finished run.
@@ -213,4 +325,4 @@ def open_results(root: str | Path) -> Results:
         >>> with open_results("out") as results:  # doctest: +SKIP
         ...     maps = results.map("demo", results.taps("demo")[0], slice(10))
     """
-    return Results(Path(root))
+    return Results(Path(root), with_pairs=with_pairs)

@@ -26,6 +26,8 @@ class RunFolder:
         self.failures = root / "failures.csv"
         self.shards = root / "shards"
         self.tables = root / "tables"
+        self.pairs = root / "pairs"
+        self.compare_settings = self.pairs / "compare.toml"
 
     def part(self, shard: int) -> Path:
         """Where the part of a shard lies."""
@@ -56,4 +58,5 @@ class RunFolder:
         with held:
             sweep(self.root)
             sweep(self.shards)
+            sweep(self.pairs)
             yield

@@ -10,15 +10,16 @@ import numpy as np
 from leamfast.faces.regions import REGIONS
 from leamfast.store.arrays import read_array
 from leamfast.store.index import build_index
-from leamfast.store.part import DAMAGE, Part, PartError, datasets, group_attributes, read_part
+from leamfast.store.part import DAMAGE, Part, PartError, datasets, group_attributes, open_part, read_part
 from leamfast.store.run_folder import RunFolder
 from leamfast.store.settings import read_frozen, settings_sha256
+from leamfast.store.verify_pairs import pair_problems
 
 __all__ = ["verify"]
 
 
 def verify(root: Path) -> list[str]:
-    """Check a finished run: parts, their digests, settings and values, and what is made from them.
+    """Check a finished run: parts, their digests, settings and values, pairs, and what is made from them.
 
     Args:
         root: the result folder.
@@ -53,12 +54,18 @@ def verify(root: Path) -> list[str]:
     if len(whole) < shards:
         problems.append(f"{len(whole)} of {shards} shards are whole: go on with --resume")
     else:
+        problems += pair_problems(folder, map(_digest, whole))
         problems += _derived(folder, whole)
     return problems
 
 
+def _digest(path: Path) -> str:
+    with open_part(path) as file:
+        return str(file.attrs["digest"])
+
+
 def _derived(folder: RunFolder, parts: list[Path]) -> Iterator[str]:
-    """`failures.csv` and `index.h5` are pure functions of the parts: made again, they must be the same."""
+    """`failures.csv` and `index.h5` are pure functions of parts and tiles: made again, they are the same."""
     try:
         _, failures, index = build_index(folder.root, parts, len(parts), REGIONS)
     except PartError as exc:
@@ -70,7 +77,8 @@ def _derived(folder: RunFolder, parts: list[Path]) -> Iterator[str]:
     if folder.failures.is_file() and folder.failures.read_bytes() != failures:
         yield "failures.csv is not what the parts make: go on with --resume"
     if folder.index.is_file() and _content(folder.index.read_bytes()) != _content(index):
-        yield "index.h5 is not what the parts make: go on with --resume"
+        compared = ", or run `leamfast compare` again" if folder.compare_settings.exists() else ""
+        yield f"index.h5 is not what the parts make: go on with --resume{compared}"
 
 
 def _content(index: bytes) -> dict[str, object] | None:

@@ -83,6 +83,10 @@ def write_run(
         "model/m/layer/a/map": Array(maps.astype(np.float16), ("row", "h", "w")),
         "model/m/layer/a/scale": Array(scales.astype(np.float32), ("row",)),
     }
+    whose = np.array(people)
+    shares_of = maps / np.nansum(maps, axis=(1, 2), keepdims=True).clip(1e-9)
+    means = np.stack([shares_of[whose == person].mean(axis=0) for person in range(persons)])
+    arrays["model/m/layer/a/identity_map"] = Array(means.astype(np.float32), ("person", "h", "w"))
     if duplicates is not None:
         arrays["model/m/duplicate_of"] = Array(np.array(duplicates, np.int64), ("row",), "row")
     if labels is not None:

@@ -40,6 +40,7 @@ def test_a_table_that_there_is_not():
     ("page", "results"),
     [
         ("docs/faces.md", "bench/results/faces.json"),
+        ("docs/similarity.md", "bench/results/similarity.json"),
         ("docs/truth.md", "bench/results/truth.json"),
         ("docs/backends.md", "bench/results/maps.json"),
         ("README.md", "bench/results/maps.json"),

@@ -13,6 +13,7 @@ FILES = {
     "test_aggregate_kernels.py": 100,
     "test_bhattacharyya_kernels.py": 100,
     "test_selection_kernels.py": 30,
+    "test_sinkhorn_kernels.py": 12,
 }
 """File -> how many tests it has at least."""
 

@@ -12,6 +12,7 @@ from leamfast_kernels.gpu.aggregate_backward import launch_aggregate_backward
 from leamfast_kernels.gpu.bhattacharyya import launch_pairs, launch_support_keys, launch_unit_roots
 from leamfast_kernels.gpu.occlude import launch_occlude
 from leamfast_kernels.gpu.region_share import launch_region_share
+from leamfast_kernels.gpu.sinkhorn import launch_sinkhorn
 from leamfast_kernels.gpu.support import launch_support
 from tests.kernels.gpu.ahead_of_time import Variant
 
@@ -107,6 +108,16 @@ def _support_keys(side: int) -> Variant:
     )
 
 
+def _sinkhorn(ground: str, side: int) -> Variant:
+    excess, mass = empty(IMAGES, side, side, dtype=torch.float64), empty(IMAGES, dtype=torch.float64)
+    return Variant(
+        f"sinkhorn {ground} {side}x{side}",
+        partial(launch_sinkhorn, excess, mass, ground, 0.01, 0.0005),
+        fusion=True,
+        loads=4,  # a lane has one column of a tile
+    )
+
+
 BOTH = (False, True)
 VARIANTS = [
     *(
@@ -125,4 +136,5 @@ VARIANTS = [
     *(_pairs(dtype, 56, cut) for dtype in DTYPES for cut in BOTH),
     *(_roots(dtype, 56, cut) for dtype in DTYPES for cut in BOTH),
     *(_support_keys(side) for side in (56, 128)),
+    *(_sinkhorn(ground, 28) for ground in ("euclidean", "l1")),
 ]

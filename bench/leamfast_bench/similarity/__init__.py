@@ -1,0 +1,1 @@
+"""How fast maps are compared: EMD and Bhattacharyya coefficient, beside POT and geomloss."""
