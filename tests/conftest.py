@@ -8,6 +8,17 @@ from pathlib import Path
 import pytest
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let processes that share the files of tests begin with those that hold slow tests.
+
+    Whoever gets such a file last is waited for by all others. `--no-loadscope-reorder` keeps this order: by
+    itself xdist begins with the files of most tests, and the slowest ones have few.
+    """
+    if hasattr(config, "workerinput"):
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_face_cache(tmp_path_factory) -> Iterator[None]:
     """Detections are kept for this session only, and never in the user's cache."""

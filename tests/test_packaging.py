@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import secrets
 import subprocess
 import sys
 import sysconfig
@@ -98,7 +99,7 @@ def shard(data, out):
     request = BatchRequest(Path(data), Path(out), model=("demo",), layers=("conv1",), align="none", threads=1)
     return run_batch(request, note=lambda text: None).images
 
-ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
+ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
 print("images", ray.get(shard.remote(sys.argv[1], sys.argv[2])))
 """
 
@@ -107,7 +108,9 @@ print("images", ray.get(shard.remote(sys.argv[1], sys.argv[2])))
 def test_inside_a_ray_worker(faces, tmp_path):
     pytest.importorskip("ray", reason="ray is not installed")
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(str(ROOT / p) for p in (".", "kernels", "bench"))}
-    env["RAY_USAGE_STATS_ENABLED"] = "0"
+    # On the loopback interface, with a token of its own: clusters of other tests may run here.
+    env |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     out = run([sys.executable, "-c", RAY, faces, tmp_path / "out"], env=env, cwd=tmp_path, timeout=240)
     assert "images 48" in out
 

@@ -134,6 +134,23 @@ def test_your_own_model(faces, tmp_path):
             assert results.map(name, "layer2.0.conv1").shape == (8, 28, 28)
 
 
+def test_a_run_that_is_planned_for_a_cluster(tmp_path, shared_data):
+    """What `batch` and the job do with the same options: tests/cluster/test_submission.py."""
+    from leamfast.models.zoo import ZOO, build
+
+    plan, batch, job = (
+        line for block in blocks("sh") for line in block.splitlines() if "--config run.toml" in line
+    )
+    assert batch.removeprefix("leamfast ") == plan.removeprefix("leamfast ").replace("plan", "batch", 1)
+    assert job.endswith(f" -- python cli.py {batch.removeprefix('leamfast ')}")
+    torch.save(build(ZOO["AF_R18"], seed=0).state_dict(), tmp_path / "backbone.pth")
+    shutil.copy(shared_data / "mobilenet0.25_Final.pth", tmp_path)
+    shutil.copytree(shared_data / "photos/id05", tmp_path / "photos/id05")
+    (tmp_path / "run.toml").write_text(blocks("toml")[1].replace("/data/", f"{tmp_path}/"))
+    run(shlex.split(plan), tmp_path)
+    assert not (tmp_path / "run").exists()
+
+
 def test_one_batch_in_python():
     import leamfast
 

@@ -19,6 +19,7 @@ __all__ = ["Benchmark", "Options", "Table", "names", "origin", "registered", "ru
 
 VERSIONS = (
     *("leamfast", "torch", "triton", "numpy", "opencv-python", "pillow", "pyfacer", "dlib-bin"),
+    *("h5py", "ray"),
     *("grad-cam", "captum", "torchcam", "POT", "geomloss"),
 )
 
@@ -82,6 +83,7 @@ class Benchmark:
 
 
 MODULES = {
+    "engine": "leamfast_bench.engine.benchmark",
     "faces": "leamfast_bench.faces.benchmark",
     "kernels": "leamfast_bench.kernels.benchmark",
     "maps": "leamfast_bench.maps.benchmark",
@@ -112,7 +114,11 @@ def run(name: str, options: Options) -> dict[str, Any]:
     """`{"metadata": ..., "results": ...}` of a benchmark."""
     benchmark = registered(name)
     check_device(options.device)
-    ignored = {"models": options.folder, "method": options.method, "workers": max(0, options.workers - 1)}
+    ignored: dict[str, object] = {
+        "models": options.folder,
+        "method": options.method,
+        "workers": max(0, options.workers - 1),
+    }
     ignored |= {"data": options.data, "detector": options.detector, "model": options.model}
     for option, value in ignored.items():
         if value and option not in benchmark.takes:

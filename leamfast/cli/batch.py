@@ -1,5 +1,6 @@
 """`leamfast batch`: maps for a data set."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ from leamfast.errors import RequestError
 from leamfast.leam.presets import preset as named_preset
 from leamfast.store.settings import read_settings
 
-__all__ = ["batch", "finish"]
+__all__ = ["asked", "batch", "finish"]
 
 
 def batch(
@@ -91,7 +92,36 @@ def batch(
         int | None,
         typer.Option(help="Images a part, at least; whole identities.", show_default="by data size"),
     ] = None,
-    workers: Annotated[int, typer.Option(help="Worker processes; 0 computes in this one.")] = 0,
+    split_images: Annotated[
+        int | None,
+        typer.Option(
+            help="Cut identities of more images than this into several parts; results stay the same.",
+            show_default="1024, or twice --shard-images",
+        ),
+    ] = None,
+    workers: Annotated[
+        int,
+        typer.Option(
+            help="Worker processes, or actors at --address; 0 computes in this one. With --gpus: actors that "
+            "decode and align for them."
+        ),
+    ] = 0,
+    gpus: Annotated[int, typer.Option(help="Compute on so many GPUs, by Ray; one actor each.")] = 0,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Ray cluster: HOST:PORT, ray://HOST:PORT, auto (that of this machine), or local: one of our "
+            "own, on this machine, for this run.",
+            show_default="RAY_ADDRESS, or local",
+        ),
+    ] = None,
+    max_attempts: Annotated[
+        int, typer.Option(help="Failures of a shard after which the images that cause them are looked for.")
+    ] = 3,
+    shard_timeout: Annotated[
+        float | None,
+        typer.Option(help="Seconds a shard may take.", show_default="ten times what others take"),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(help="Threads a process computes with.", show_default="cores / workers")
     ] = None,
@@ -113,18 +143,30 @@ def batch(
 
     An interrupted or killed run goes on with the same command and --resume; finished parts are kept.
     """
-    options = {k: v for k, v in context.params.items() if k in {f.name for f in fields(BatchRequest)}}
-    values = _resolve(context, options, config, preset)
-    if brought := given_preprocessing(input_size, mean, std, channels):
+    finish(run_batch(asked(context), note), as_json)
+
+
+def asked(context: typer.Context, needed: Sequence[str] = ("data", "out", "model")) -> BatchRequest:
+    """The request of a command line, with what --config and --preset bring.
+
+    Args:
+        context: of a command with the options of `batch`.
+        needed: what must be given; without --out it is `leamfast-out` in the current folder.
+    """
+    params = context.params
+    options = {k: v for k, v in params.items() if k in {f.name for f in fields(BatchRequest)}}
+    values = _resolve(context, options, params["config"], params["preset"])
+    brought = given_preprocessing(params["input_size"], params["mean"], params["std"], params["channels"])
+    if brought:
         values["preprocessing"] = {**(values.get("preprocessing") or {}), "*": brought}
-    for name in ("data", "out", "model"):
+    for name in needed:
         if not values.get(name):
             raise RequestError(
                 f"{'DATA' if name == 'data' else f'--{name}'} must be given (or a --config that has it)"
             )
-    values["data"], values["out"] = Path(values["data"]), Path(values["out"])
+    values["data"], values["out"] = Path(values["data"]), Path(values["out"] or "leamfast-out")
     values["model"], values["layers"] = tuple(values["model"]), tuple(values.get("layers") or ("auto",))
-    finish(run_batch(BatchRequest(**values), note), as_json)
+    return BatchRequest(**values)
 
 
 def finish(report: BatchReport, as_json: bool) -> None:
@@ -144,6 +186,11 @@ def finish(report: BatchReport, as_json: bool) -> None:
         note(
             f"{report.shared_pictures} pictures stand under more than one person: pairs of different people "
             "may be the same picture"
+        )
+    if report.blamed and not as_json:
+        note(
+            f"{report.blamed} images were left out as workers fail of each of them alone: see compute in "
+            "failures.csv; to try them again remove the parts of their shards and go on with --resume"
         )
     if report.interrupted:
         note("stopped; go on with --resume")
@@ -187,13 +234,21 @@ def _of_config(config: Path) -> dict[str, Any]:
 BATCH_TYPES = {
     f.name: f.type.__name__ if isinstance(f.type, type) else str(f.type) for f in fields(BatchRequest)
 }
-KINDS = {"str": str, "Path": str, "int": int, "bool": bool, "tuple": list, "dict": dict}
+KINDS = {
+    "str": (str,),
+    "Path": (str,),
+    "int": (int,),
+    "float": (float, int),
+    "bool": (bool,),
+    "tuple": (list,),
+    "dict": (dict,),
+}
 
 
 def _fits(kind: str, value: object) -> bool:
     """Whether a TOML value is of a request field's type; bool is no number here."""
     return any(
-        type(value) is KINDS[option.split("[")[0].rpartition(".")[2]]
+        type(value) in KINDS[option.split("[")[0].rpartition(".")[2]]
         for option in kind.split(" | ")
         if option != "None"
     )

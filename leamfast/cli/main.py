@@ -15,10 +15,11 @@ from leamfast.cli.demo import demo
 from leamfast.cli.ingest import ingest
 from leamfast.cli.inspect import info, layers, models
 from leamfast.cli.output import INTERRUPTED, note
+from leamfast.cli.plan import plan
 from leamfast.cli.results import analyze, verify
 from leamfast.cli.synth import synth
 from leamfast.errors import RequestError
-from leamfast.store.atomic import StorageFullError
+from leamfast.store.atomic import StorageError
 
 __all__ = ["app", "main"]
 
@@ -29,7 +30,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, synth, ingest, align, batch, compare, analyze, verify, models, layers, info, bench):
+for command in (
+    demo,
+    synth,
+    ingest,
+    align,
+    batch,
+    plan,
+    compare,
+    analyze,
+    verify,
+    models,
+    layers,
+    info,
+    bench,
+):
     app.command()(command)
 app.command("compile")(compile_)
 
@@ -45,7 +60,7 @@ def main() -> None:
     except RequestError as exc:
         note(f"leamfast: {exc}")
         sys.exit(2)
-    except StorageFullError as exc:
+    except StorageError as exc:
         note(f"leamfast: {exc.strerror}")
         sys.exit(1)
     except BrokenPipeError:  # the reader of our output went away, as `| head` does

@@ -9,11 +9,12 @@ exclusive). A file may stand in several rows as long as `inside` or `rect` tells
 import os
 import re
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from leamfast.datasets.entry import Entry, Rect, Spans
 from leamfast.datasets.manifest import Manifest, grouped
-from leamfast.datasets.rows import broken, csv_rows, parquet_rows
+from leamfast.datasets.rows import Rows, broken, csv_rows, parquet_rows
 from leamfast.errors import RequestError
 
 __all__ = [
@@ -38,6 +39,7 @@ MAX_COLUMNS = 200
 # Metadata columns become arrays in the result file, beside those that it has of its own.
 RESERVED_COLUMNS = frozenset({"sha1", "position", "row", "person", "region", "threshold"})
 TABLE_FILES = ("manifest.csv", "manifest.parquet")
+NOTHING: dict[str, str] = {}  # the metadata of all entries that have none
 SPANS = re.compile(r"[0-9]{1,18}:[0-9]{1,18}( [0-9]{1,18}:[0-9]{1,18})*")
 RECT = re.compile(r"[0-9]{1,9}( [0-9]{1,9}){3}")
 
@@ -71,22 +73,43 @@ def read_table(path: Path) -> Manifest:
         raise RequestError(
             f"DATA must be a .csv or .parquet file, or a folder with {' or '.join(TABLE_FILES)}, got {path}"
         )
-    rows = csv_rows(file) if file.suffix.lower() == ".csv" else parquet_rows(file)
-    where, first = next(rows, ("line 1", []))
-    names = [name.strip() for name in first]
+    rows = _rows(file)
+    where, header = next(rows, ("line 1", []))
+    names = [name.strip() for name in header]
     columns = check_columns(file, where, names)
     entries: list[Entry] = []
-    seen: dict[tuple[str, str, Rect | None], str] = {}
+    people: dict[str, str] = {}
+    seen: dict[str | tuple[str, str, Rect | None], int] = {}
     for where, row in rows:
-        entry = _entry(file, where, _cells(file, where, names, row), columns)
-        key = (os.path.normpath(os.path.join(file.parent, entry.path)), entry.inside, entry.rect)
-        if key in seen:
-            raise broken(file, where, f"repeats the path {entry.name!r} of {seen[key]}: list an image once")
-        seen[key] = where
+        cells = _cells(file, where, names, row)
+        cells["identity"] = people.setdefault(cells["identity"], cells["identity"])  # one text for all images
+        entry = _entry(file, where, cells, columns)
+        first = seen.setdefault(_picture(file, entry), len(entries))
+        if first != len(entries):
+            place = _place(file, first)
+            raise broken(file, where, f"repeats the path {entry.name!r} of {place}: list an image once")
         entries.append(entry)
     if not entries:
         raise RequestError(f"manifest must list images, got {file} with none: add a row per image")
     return Manifest(file.parent, grouped(entries), columns)
+
+
+def _rows(file: Path) -> Rows:
+    return csv_rows(file) if file.suffix.lower() == ".csv" else parquet_rows(file)
+
+
+def _place(file: Path, number: int) -> str:
+    """Where a manifest lists its entry of this number, from 0."""
+    return next(islice(_rows(file), number + 1, None))[0]
+
+
+def _picture(file: Path, entry: Entry) -> str | tuple[str, str, Rect | None]:
+    """What no two entries may share; as a rule the path itself, so that nothing more is held in memory."""
+    path = os.path.normpath(os.path.join(file.parent, entry.path))
+    inside = os.path.join(os.path.normpath(file.parent), "")
+    path = path.removeprefix(inside) if inside != "./" else path
+    path = entry.path if path == entry.path else path
+    return (path, entry.inside, entry.rect) if entry.inside or entry.rect is not None else path
 
 
 def check_columns(file: Path, where: str, names: Sequence[str]) -> tuple[str, ...]:
@@ -151,7 +174,7 @@ def _entry(file: Path, where: str, cells: dict[str, str], columns: Sequence[str]
             cells["path"],
             cells["identity"],
             cells.get(LABEL) or None,
-            {name: cells[name] for name in columns},
+            {name: cells[name] for name in columns} if columns else NOTHING,
             cells.get("inside", ""),
             _spans(spans) if spans else (),
             _rect(rect) if rect else None,

@@ -200,8 +200,7 @@ def _compute(
             function,
             CropSink(request.out, folder.shards, run_sha256),
             driver=LocalDriver(request.workers),
-            advance=progress.advance,
-            note=progress.note,
+            listener=progress,
         )
     records |= {number: read_record(folder.shards, number, run_sha256) for number in report.done}
     return report, dict(sorted(records.items()))

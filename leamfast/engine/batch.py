@@ -5,6 +5,8 @@ are loaded once in each process, at its first shard.
 """
 
 from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,15 +23,19 @@ from leamfast.engine.maps import map_rows
 from leamfast.engine.masks import MaskFiles
 from leamfast.engine.part_arrays import attributes, crop_arrays, identity_arrays, image_arrays, scales, stack
 from leamfast.engine.plan import Shard
+from leamfast.engine.reference_pools import ReferencePool
+from leamfast.engine.slices import SplitReferences
 from leamfast.faces.cache import weights_sha256
 from leamfast.faces.parse import Parser, parse_parser
 from leamfast.faces.regions import REGIONS
 from leamfast.leam.backends import build_program
 from leamfast.leam.diagnostics import program_warnings
 from leamfast.leam.program import Program
+from leamfast.leam.program_cache import keep
 from leamfast.leam.taps import select_taps
 from leamfast.models.loading import load_model
 from leamfast.store.part import Part
+from leamfast.store.references import References
 
 __all__ = ["BatchFunction", "set_up_torch"]
 
@@ -51,24 +57,43 @@ class BatchFunction:
     Args:
         settings: of the run.
         programs: by name, where this process has built them already.
+        kept: files of compiled programs by the model's name, where another process has built them.
 
     Attributes:
+        references: of identities that lie in several shards; the reference pass says where they come from.
         overlap: whether the next shard's crops are made while models compute: the processor is free then.
             Not where a detector computes beside models in tf32, which is on or off for a whole process.
     """
 
-    def __init__(self, settings: BatchSettings, programs: dict[str, Program] | None = None) -> None:
+    def __init__(
+        self,
+        settings: BatchSettings,
+        programs: dict[str, Program] | None = None,
+        kept: Mapping[str, Path | None] | None = None,
+    ) -> None:
         self.settings = settings
         alone = settings.detector is None or settings.precision != "tf32"
         self.overlap = torch.device(settings.device).type == "cuda" and alone
-        self.kept: dict[str, Path | None] = {}
+        self.kept: dict[str, Path | None] = dict(kept or {})
+        self.references = SplitReferences({})
         if programs is not None:
             self.programs = programs
             self.kept = {name: program.kept for name, program in programs.items()}
 
+    def load(self, programs: Mapping[str, bytes]) -> None:
+        """Load the models now, with programs that were compiled elsewhere, by the name of their file."""
+        with suppress(OSError):  # where none can be kept, each process compiles its own
+            paths = {name: keep(name, content) for name, content in programs.items()}
+            self.kept = {
+                model: None if path is None else paths.get(path.name, path)
+                for model, path in self.kept.items()
+            }
+        _ = self.programs
+
     def __getstate__(self) -> dict[str, Any]:
         # What a process has loaded stays there.
-        return {"settings": self.settings, "overlap": self.overlap, "kept": self.kept}
+        own = {"settings": self.settings, "overlap": self.overlap, "kept": self.kept}
+        return {**own, "references": self.references}
 
     @cached_property
     def programs(self) -> dict[str, Program]:
@@ -108,7 +133,7 @@ class BatchFunction:
         if settings.detector is None:
             return None
         return load_finding(
-            settings.detector, settings.align, settings.faces, settings.device, settings.threads
+            settings.detector, settings.align, settings.faces, settings.finding_device, settings.threads
         )
 
     @cached_property
@@ -117,7 +142,7 @@ class BatchFunction:
         spec, settings = parse_parser(self.settings.parser), self.settings
         if spec.name == "none":
             return None
-        return spec.load(settings.device) if spec.of_faces else MaskFiles(settings.root, spec.path)
+        return spec.load(settings.finding_device) if spec.of_faces else MaskFiles(settings.root, spec.path)
 
     @cached_property
     def known_crops(self) -> CropCache | None:
@@ -132,30 +157,47 @@ class BatchFunction:
         return crop_cache(words)
 
     @cached_property
-    def sizes(self) -> list[int]:
-        """Input sizes of the models."""
-        return sorted({program.model.preprocessing.size for program in self.programs.values()})
-
-    @cached_property
     def crops(self) -> CropsAhead:
         """Who makes crops."""
-        settings, sizes, finding, parsing = self.settings, self.sizes, self.finding, self.parsing
+        return CropsAhead(self.prepare)
 
-        def make(shard: Shard) -> Crops:
-            torch.set_num_threads(settings.threads)  # of this thread, which would take all others
-            return make_crops(
-                shard, settings.root, sizes, finding, parsing, settings.threads, self.known_crops
-            )
-
-        return CropsAhead(make)
+    def prepare(self, shard: Shard) -> Crops:
+        """Decode, find faces, align and parse: everything before the models."""
+        settings, finding, parsing = self.settings, self.finding, self.parsing
+        torch.set_num_threads(settings.threads)  # of this thread, which would take all others
+        of_identity = self.references.of(shard)
+        repeats = None
+        if of_identity is not None:
+            repeats, shard = of_identity.repeats, shard.without(of_identity.left_out)
+        return make_crops(
+            shard,
+            settings.root,
+            settings.sizes,
+            finding,
+            parsing,
+            settings.threads,
+            self.known_crops,
+            repeats,
+        )
 
     def __call__(self, shard: Shard, ahead: Shard | None = None) -> Part:
         """Compute one shard; `ahead` is the one that is probably next."""
-        settings, programs, sizes = self.settings, self.programs, self.sizes
         crops = self.crops.take(shard)
+        of_identity = self.references.check(shard, crops.positions)  # before another identity's are asked for
         if self.overlap and ahead is not None:
             self.crops.begin(ahead)
+        return self._part(shard, crops, of_identity)
+
+    def compute(self, shard: Shard, crops: Crops) -> Part:
+        """The part of a shard whose crops are made."""
+        return self._part(shard, crops, self.references.check(shard, crops.positions))
+
+    def _part(self, shard: Shard, crops: Crops, of_identity: References | None) -> Part:
+        settings, programs, sizes = self.settings, self.programs, self.settings.sizes
+        torch.set_num_threads(settings.threads)
         identities = [row.identity for row in crops.rows]
+        own = {row.position: row.entry.name for row in crops.rows}
+        name_at = own.__getitem__ if of_identity is None else of_identity.name
         arrays = image_arrays(crops, settings.columns)
         arrays |= identity_arrays(shard, identities, settings.person_columns)
         groups: dict[str, dict[str, Any]] = {}
@@ -171,10 +213,11 @@ class BatchFunction:
                 stack(crops.images[size], (size, size, 3), np.uint8),
                 None if self.parsing is None else stack(crops.labels[size], (size, size), np.uint8),
                 identities,
-                [row.position for row in crops.rows],
-                len(shard.identities),
+                crops.positions,
+                shard.persons,
                 settings.maps,
                 REGIONS if self.parsing is None else self.parsing.known,
+                None if of_identity is None else ReferencePool.of_references(of_identity, name),
             )
             arrays |= {f"model/{name}/{path}": array for path, array in rows.arrays.items()}
             arrays |= scales(name, program)
@@ -192,8 +235,7 @@ class BatchFunction:
                 crops.fail(
                     crops.rows[repeated].entry,
                     "pair",
-                    f"near-duplicate of {crops.rows[other].entry.name} for {name} (cosine {cosine:.4f}): "
-                    "left out of pairs",
+                    f"near-duplicate of {name_at(other)} for {name} (cosine {cosine:.4f}): left out of pairs",
                 )
             for broken in rows.broken:
                 crops.fail(
@@ -201,7 +243,7 @@ class BatchFunction:
                     "embed",
                     f"embedding by {name} is not finite or zero: no map",
                 )
-        counts = Counter(identities)
+        counts = Counter(identities) if of_identity is None else {0: len(of_identity.positions)}
         for row, identity in zip(crops.rows, identities, strict=True):
             if counts[identity] == 1:
                 crops.fail(

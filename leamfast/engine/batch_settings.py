@@ -18,6 +18,7 @@ class ModelSettings:
         spec: as `load_model` takes it.
         name: under which its results are stored.
         layers: names of its taps.
+        size: side of its input in pixels.
         backend: who computes it.
         preprocessing: for a spec that brings none.
     """
@@ -25,6 +26,7 @@ class ModelSettings:
     spec: str
     name: str
     layers: tuple[str, ...]
+    size: int
     backend: str = "eager"
     preprocessing: Mapping[str, Any] | None = None
 
@@ -49,6 +51,7 @@ class BatchSettings:
         maps: reference policy, draws and batch size.
         threads: how many threads one process computes with.
         device: where models compute.
+        finding_device: where faces are found and parsed.
         trust_code: whether `module:factory` may run.
     """
 
@@ -67,4 +70,10 @@ class BatchSettings:
     maps: MapSettings
     threads: int
     device: str
+    finding_device: str
     trust_code: bool = False
+
+    @property
+    def sizes(self) -> list[int]:
+        """Input sizes of the models, each once."""
+        return sorted({model.size for model in self.models})

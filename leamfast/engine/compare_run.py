@@ -28,6 +28,7 @@ from leamfast.store.pairs import KINDS, read_tile, tile_file
 from leamfast.store.part import PartError
 from leamfast.store.results import Results, open_results
 from leamfast.store.run_folder import RunFolder
+from leamfast.store.seal import seal
 from leamfast.store.settings import differences, read_frozen, read_settings, settings_sha256, write_settings
 
 __all__ = ["CompareReport", "CompareRequest", "run_compare"]
@@ -225,8 +226,7 @@ def _compute(
                 function,
                 TileSink(folder.pairs),
                 driver=LocalDriver(workers),
-                advance=progress.advance,
-                note=progress.note,
+                listener=progress,
             )
     finally:
         function.close()
@@ -249,7 +249,8 @@ def _write_index(folder: RunFolder, results: Results) -> None:
     """Make the index anew, with the pairs that there are; failures stay as the run wrote them."""
     paths = [path for path, _ in results.parts]
     shards = int(results.file.attrs["shards"])
-    write_atomically(folder.index, build_index(folder.root, paths, shards, REGIONS)[2])
+    index = build_index(folder.root, paths, shards, REGIONS)[2]
+    write_atomically(folder.index, index, seal(index))
 
 
 def _is_finished(folder: RunFolder, tile: PairTile, run_sha256: str, note: Callable[[str], None]) -> bool:

@@ -58,6 +58,7 @@ class Crops:
         labels: size -> region masks, (size, size) uint8, `NO_LABEL` where nothing is known; empty without
             anyone who tells regions.
         failures: images left out.
+        pictures: position and fingerprint of every image that was decoded, used or not.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -65,6 +66,12 @@ class Crops:
     transforms: dict[int, list[np.ndarray]] = field(default_factory=dict)
     labels: dict[int, list[np.ndarray]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
+    pictures: list[tuple[int, str]] = field(default_factory=list)
+
+    @property
+    def positions(self) -> list[int]:
+        """Of the rows, in the manifest."""
+        return [row.position for row in self.rows]
 
     def fail(self, entry: Entry, stage: str, reason: str) -> None:
         """Note why an image is not used, or not for everything."""
@@ -89,6 +96,7 @@ def make_crops(
     parsing: Parser | MaskFiles | None,
     threads: int,
     cache: CropCache | None = None,
+    repeats: Mapping[int, str] | None = None,
 ) -> Crops:
     """Crops of all usable images of a shard.
 
@@ -101,6 +109,8 @@ def make_crops(
         threads: how many images are decoded at the same time.
         cache: what is known of pictures that were cropped before with this finding and parser, and takes
             what is made.
+        repeats: position -> name of the earlier image whose picture it repeats, where this is known already:
+            in a slice of an identity, of all its images.
     """
     crops = Crops(
         images={size: [] for size in sizes},
@@ -108,7 +118,10 @@ def make_crops(
         labels={} if parsing is None else {size: [] for size in sizes},
     )
     with ThreadPoolExecutor(threads) as pool:
-        for batch in _batches(_loaded(pool, shard, root, sizes, cache, ahead=min(2 * threads, HELD))):
+        loaded = _loaded(
+            pool, shard, root, sizes, cache, min(2 * threads, HELD), repeats or {}, crops.pictures
+        )
+        for batch in _batches(loaded):
             _add_all(crops, batch, finding, parsing, cache)
     return crops
 
@@ -144,30 +157,44 @@ def _loaded(
     sizes: Sequence[int],
     cache: CropCache | None,
     ahead: int,
+    repeats: Mapping[int, str],
+    pictures: list[tuple[int, str]],
 ) -> Iterator[_Picture | Failure]:
     """Pictures in order, loaded a few ahead: a large identity never lies in memory as a whole."""
-    waiting: deque[tuple[Row, Future[_Picture | DecodeError]]] = deque()
+    waiting: deque[tuple[Row, Future[_Picture | DecodeError] | str]] = deque()
     seen: dict[tuple[int, str], str] = {}
 
     def finish() -> _Picture | Failure:
         row, loading = waiting.popleft()
-        entry, loaded = row.entry, loading.result()
+        entry = row.entry
+        if isinstance(loading, str):
+            return _repeat(entry, loading)
+        loaded = loading.result()
         if isinstance(loaded, DecodeError):
             return Failure(entry.name, entry.identity, "decode", str(loaded))
+        pictures.append((row.position, loaded.fingerprint))
         picture = row.identity, loaded.fingerprint
         if picture in seen:
-            return Failure(entry.name, entry.identity, "duplicate", f"same picture as {seen[picture]}")
+            return _repeat(entry, seen[picture])
         seen[picture] = entry.name
         return loaded
 
     for number, identity in enumerate(shard.identities):
         for offset, entry in enumerate(identity.entries):
             row = Row(entry, identity.first + offset, number, "")
-            waiting.append((row, pool.submit(_load, row, root, sizes, cache)))
+            if row.position in shard.left_out:
+                yield Failure(entry.name, entry.identity, "compute", shard.left_out[row.position])
+                continue
+            known = repeats.get(row.position)
+            waiting.append((row, pool.submit(_load, row, root, sizes, cache) if known is None else known))
             if len(waiting) > ahead:
                 yield finish()
     while waiting:
         yield finish()
+
+
+def _repeat(entry: Entry, of: str) -> Failure:
+    return Failure(entry.name, entry.identity, "duplicate", f"same picture as {of}")
 
 
 def _load(row: Row, root: Path, sizes: Sequence[int], cache: CropCache | None) -> _Picture | DecodeError:

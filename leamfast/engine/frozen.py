@@ -8,10 +8,12 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from leamfast.engine.batch_settings import BatchSettings
+from leamfast.engine.plan import Shard, boundaries
 from leamfast.faces.parse import parse_parser
 from leamfast.models.compiled import CompiledModel
-from leamfast.models.devices import device_name
 from leamfast.models.face_model import FaceModel
 
 __all__ = ["code_sha256", "freeze", "package_versions"]
@@ -40,8 +42,9 @@ def freeze(
     manifest_sha256: str,
     detector_sha256: str | None,
     parser_sha256: str | None,
-    shards: Sequence[int],
+    shards: Sequence[Shard],
     precision: str,
+    device_name: str,
 ) -> dict[str, Any]:
     """The frozen settings of a run, as plain values.
 
@@ -51,15 +54,16 @@ def freeze(
         manifest_sha256: of paths, identities, labels and metadata.
         detector_sha256: of the detector's weights.
         parser_sha256: of the parser's.
-        shards: images in each shard.
+        shards: the plan.
         precision: as resolved.
+        device_name: what the device is called that models compute on.
     """
     return {
         "manifest": manifest_sha256,
         "shards": {
             "count": len(shards),
-            "images": sum(shards),
-            "boundaries": _hash(",".join(map(str, shards))),
+            "images": sum(shard.images for shard in shards),
+            "boundaries": _hash(boundaries(shards)),
         },
         "align": settings.align,
         "faces": settings.faces,
@@ -76,7 +80,8 @@ def freeze(
         "precision": precision,
         "backend": ",".join(sorted({m.backend for m in settings.models})),
         "threads": settings.threads,
-        "device": device_name(settings.device),
+        "device": device_name,
+        "finding_device": _finding_device(settings),
         "models": {
             m.name: {
                 "architecture": m.architecture,
@@ -92,6 +97,12 @@ def freeze(
         "versions": package_versions(),
         "code": code_sha256(),
     }
+
+
+def _finding_device(settings: BatchSettings) -> str | None:
+    """Where faces are found and parsed, in a run that does."""
+    used = settings.detector is not None or parse_parser(settings.parser).of_faces
+    return torch.device(settings.finding_device).type if used else None
 
 
 def package_versions() -> dict[str, str]:

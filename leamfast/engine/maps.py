@@ -8,18 +8,18 @@ import torch
 from torch import Tensor
 
 from leamfast.engine.batches import pack
-from leamfast.engine.near_duplicates import near_duplicates
+from leamfast.engine.near_duplicates import near_duplicates, nearly_repeated
 from leamfast.engine.reference_pairs import reference_pairs
+from leamfast.engine.reference_pools import ReferencePool
 from leamfast.engine.shares import Masks, shares
 from leamfast.faces.regions import REGIONS
 from leamfast.leam.fused import fuse, normalise
 from leamfast.leam.program import Program
-from leamfast.leam.references import SAME, draw_references, leave_one_out, unit
+from leamfast.leam.references import SAME, leave_one_out, unit
 from leamfast.leam.stored import to_stored
-from leamfast.models.devices import upload
 from leamfast.store.arrays import Array
 
-__all__ = ["MapSettings", "ModelRows", "map_rows"]
+__all__ = ["MapSettings", "ModelRows", "map_rows", "unit_embeddings"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class ModelRows:
         arrays: the arrays.
         equal: rows that equal a reference.
         broken: rows whose embedding is not finite, or zero.
-        near: row -> earlier row of its identity that it nearly repeats, and their cosine.
+        near: row -> position in the manifest of the earlier image of its identity that it nearly repeats, and
+            their cosine.
     """
 
     arrays: dict[str, Array]
@@ -58,6 +59,7 @@ def map_rows(
     persons: int,
     settings: MapSettings,
     known: Sequence[str] = REGIONS,
+    whole: ReferencePool | None = None,
 ) -> ModelRows:
     """Embeddings, maps, region shares and identity maps of a shard's rows.
 
@@ -67,9 +69,10 @@ def map_rows(
         labels: uint8, (n, size, size), 255 where nothing is known; or None for a run without region masks.
         identities: number of each row's identity within the shard; equal ones adjacent.
         positions: each row's position in the manifest, which seeds its draws.
-        persons: number of identities in the shard.
+        persons: number of identities that the shard brings; none where it is a slice of one.
         settings: see `MapSettings`.
         known: the regions that `labels` can tell.
+        whole: all images of the identity of which the rows are a slice, as number 0.
     """
     if len(identities) == 0:
         return _no_rows(program, labels is not None, persons, settings)
@@ -77,12 +80,10 @@ def map_rows(
     each: dict[str, list[Tensor]] = {}
     size = crops.shape[1]
     batches = pack(identities, settings.batch_size)
-    units = _first_pass(program, crops, identities, batches, settings)
-    members: dict[int, list[int]] = {}
-    for row, identity in enumerate(identities):
-        members.setdefault(identity, []).append(row)
+    pool = whole or _first_pass(program, crops, identities, positions, batches, settings)
+    packed = 0 if whole is not None else settings.batch_size
     for batch in batches:
-        references, rows = _references(batch, identities, members, positions, units, settings)
+        references, drawn = _references(batch, identities, positions, pool, packed, settings)
         images = program.model.preprocess(crops[batch])
         if references is None:
             output = program(images, leave_one_out(torch.tensor([identities[row] for row in batch])))
@@ -95,8 +96,8 @@ def map_rows(
         stored = {}
         for tap, maps in output.maps.items():
             maps = maps.masked_fill(same[..., None, None], torch.nan)
-            if rows is not None:
-                _keep(each, _each(f"layer/{tap}/each", maps, batch, rows))
+            if drawn is not None:
+                _keep(each, _each(f"layer/{tap}/each", maps, batch, drawn))
                 maps = normalise(maps).nanmean(dim=1)
             stored[tap], scale = to_stored(maps)
             _keep(pieces, {f"layer/{tap}/map": stored[tap], f"layer/{tap}/scale": scale})
@@ -109,17 +110,18 @@ def map_rows(
     equal = torch.cat(pieces.pop("equal")).nonzero().flatten().tolist()
     arrays = {name: _array(name, torch.cat(values)) for name, values in (pieces | each).items()}
     if settings.references == "mean-map":  # its maps of single references end here
+        own = {name: arrays.pop(name) for name in each}
         arrays |= reference_pairs(
-            program, {name: arrays.pop(name) for name in each}, identities, settings.seed
+            program, own, identities, positions, settings.seed, settings.max_references, whole
         )
     for tap in stored:
         means = _identity_maps(arrays[f"layer/{tap}/map"].values, identities, persons)
         arrays[f"layer/{tap}/identity_map"] = Array(means, ("person", "h", "w"))
     norms = np.linalg.norm(arrays["embedding"].values, axis=1)
     broken = np.flatnonzero(~(np.isfinite(norms) & (norms > 0))).tolist()
-    first, cosines = near_duplicates(arrays["embedding"].values, identities)
-    arrays["duplicate_of"] = Array(first, ("row",), "row")
-    near = {int(row): (int(first[row]), float(cosines[row])) for row in np.flatnonzero(first >= 0)}
+    repeated, cosines = _near_duplicates(arrays["embedding"].values, identities, positions, whole)
+    arrays["duplicate_of"] = Array(repeated, ("row",), "position")
+    near = {int(row): (int(repeated[row]), float(cosines[row])) for row in np.flatnonzero(repeated >= 0)}
     return ModelRows(arrays, equal, broken, near)
 
 
@@ -136,63 +138,84 @@ def _no_rows(program: Program, labelled: bool, persons: int, settings: MapSettin
     return ModelRows({name: replace(arrays[name], values=values) for name, values in kept.items()})
 
 
-def _first_pass(
-    program: Program,
-    crops: np.ndarray,
-    identities: Sequence[int],
-    batches: Sequence[Sequence[int]],
-    settings: MapSettings,
-) -> Tensor | None:
-    """Unit embeddings of all rows, (n, D), where references cannot be had inside one batch; else None."""
-    counts = np.bincount(identities)
-    if settings.references == "mean" and counts.max() <= settings.batch_size:
-        return None
+def unit_embeddings(program: Program, crops: np.ndarray, batches: Sequence[Sequence[int]]) -> Tensor:
+    """Unit embeddings of crops (n, size, size, 3), (n, D); zeros for an embedding without a direction."""
     preprocess = program.model.preprocess
     units = unit(torch.cat([program.embed(preprocess(crops[batch])) for batch in batches]))
     return units.masked_fill(~units.isfinite().all(dim=1, keepdim=True), 0)
 
 
+def _first_pass(
+    program: Program,
+    crops: np.ndarray,
+    identities: Sequence[int],
+    positions: Sequence[int],
+    batches: Sequence[Sequence[int]],
+    settings: MapSettings,
+) -> ReferencePool | None:
+    """Unit embeddings of all rows, where references cannot be had inside one batch; else None."""
+    if settings.references == "mean" and np.bincount(identities).max() <= settings.batch_size:
+        return None
+    return ReferencePool(unit_embeddings(program, crops, batches), positions, np.asarray(identities))
+
+
 def _references(
     batch: Sequence[int],
     identities: Sequence[int],
-    members: Mapping[int, Sequence[int]],
     positions: Sequence[int],
-    units: Tensor | None,
+    pool: ReferencePool | None,
+    packed: int,
     settings: MapSettings,
 ) -> tuple[Tensor | None, Tensor | None]:
-    """References of a batch's rows, and which rows they are.
+    """References of a batch's rows, and which images they are.
+
+    Args:
+        batch: the rows.
+        identities, positions: of all rows.
+        pool: where references come from; None where they all lie in the batch.
+        packed: identities of at most so many images lie in one batch.
+        settings: see `MapSettings`.
 
     Returns:
         `mean`: (B, D), or None where the batch holds whole identities; and None.
-        `each`, `mean-map`: (B, R, D) with NaN rows as padding; and row numbers (B, R), padded with -1.
+        `each`, `mean-map`: (B, R, D) with NaN rows as padding; and positions (B, R), padded with -1.
     """
+    people, places = [identities[row] for row in batch], [positions[row] for row in batch]
     if settings.references == "mean":
-        others = members[identities[batch[0]]]
-        if units is None or len(others) <= settings.batch_size:
+        if pool is None or len(pool.of(people[0])) <= packed:
             return None, None
-        return (units[others].sum(dim=0) - units[batch]) / (len(others) - 1), None
-    assert units is not None
-    drawn = []
-    for row in batch:
-        row_of = {positions[other]: other for other in members[identities[row]]}
-        wanted = draw_references(list(row_of), positions[row], settings.max_references, settings.seed)
-        drawn.append([row_of[position] for position in wanted])
-    most = max(1, max(map(len, drawn)))
-    rows = torch.tensor([row + [-1] * (most - len(row)) for row in drawn])
-    references = units[upload(rows, units.device)]
-    return references.masked_fill(upload((rows < 0)[..., None], units.device), torch.nan), rows
+        return pool.means(people[0], places), None
+    assert pool is not None
+    return pool.drawn(people, places, settings.max_references, settings.seed)
 
 
-def _each(group: str, maps: Tensor, batch: Sequence[int], rows: Tensor) -> dict[str, Tensor]:
+def _near_duplicates(
+    embeddings: np.ndarray,
+    identities: Sequence[int],
+    positions: Sequence[int],
+    whole: ReferencePool | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the images that rows nearly repeat, -1 where they repeat none; and the cosines."""
+    numbered = np.asarray(positions, np.int64)
+    if whole is None:
+        first, cosines = near_duplicates(embeddings, identities)
+    else:
+        images = np.searchsorted(whole.positions, numbered)
+        first, cosines = nearly_repeated(whole.units.cpu().numpy(), images)
+        numbered = whole.positions
+    return np.where(first < 0, -1, numbered[first]), cosines
+
+
+def _each(group: str, maps: Tensor, batch: Sequence[int], drawn: Tensor) -> dict[str, Tensor]:
     """Maps (B, R, h, w) one by one, without padding and without references equal to their image."""
     found = ~maps[..., 0, 0].isnan()
     stored, scale = to_stored(maps[found])
-    image_row = torch.tensor(batch)[:, None].expand(rows.shape)
+    image_row = torch.tensor(batch)[:, None].expand(drawn.shape)
     return {
         f"{group}/map": stored,
         f"{group}/scale": scale,
         f"{group}/image_row": image_row[found.cpu()],
-        f"{group}/reference_row": rows[found.cpu()],
+        f"{group}/reference_row": drawn[found.cpu()],
     }
 
 
@@ -218,7 +241,7 @@ def _array(name: str, values: Tensor) -> Array:
         "support_size": ("threshold",),
         "region_share": ("threshold", "region"),
     }
-    counts = "row" if field in ("image_row", "reference_row") else ""
+    counts = {"image_row": "row", "reference_row": "position"}.get(field, "")
     return Array(values.numpy(), (leading, *dims.get(field, ())), counts)
 
 
@@ -227,7 +250,7 @@ def _identity_maps(maps: np.ndarray, identities: Sequence[int], persons: int) ->
     means = np.full((persons, *maps.shape[1:]), np.nan, np.float32)
     values = maps.astype(np.float64)
     sums = values.sum(axis=(1, 2))
-    for person in set(identities):
+    for person in range(persons):
         rows = [row for row, i in enumerate(identities) if i == person and sums[row] > 0]
         if rows:
             means[person] = (values[rows] / sums[rows, None, None]).mean(axis=0)

@@ -30,9 +30,9 @@ def image_arrays(crops: Crops, columns: Sequence[str]) -> dict[str, Array]:
 
 
 def identity_arrays(shard: Shard, identities: Sequence[int], columns: Sequence[str]) -> dict[str, Array]:
-    """`/identity`: every person of the shard, with the metadata columns that speak of persons."""
-    persons = shard.identities
-    counts = np.bincount(np.array(identities, np.int64), minlength=len(persons))
+    """`/identity`: every person that the shard brings, with the metadata columns that speak of persons."""
+    persons = shard.identities[: shard.persons]
+    counts = np.bincount(np.array(identities, np.int64), minlength=len(persons))[: len(persons)]
     arrays = {
         "identity/name": _text([person.name for person in persons], "person"),
         "identity/images": Array(counts.astype(np.int64), ("person",)),

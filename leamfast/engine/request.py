@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from leamfast.datasets.formats import AUTO
+from leamfast.engine.cluster.connection import check_address
 from leamfast.engine.finding import ALIGNMENTS
+from leamfast.engine.run import ATTEMPTS
 from leamfast.errors import RequestError
 from leamfast.faces.parse import parse_parser
 from leamfast.faces.selection import FACES
@@ -44,13 +46,23 @@ class BatchRequest:
     backend: str = "auto"
     batch_size: int = 16
     shard_images: int | None = None
+    split_images: int | None = None
     workers: int = 0
+    gpus: int = 0
+    address: str | None = None
+    max_attempts: int = ATTEMPTS
+    shard_timeout: float | None = None
     threads: int | None = None
     device: str = "cpu"
     seed: int = 0
     preprocessing: dict[str, dict[str, Any]] | None = None  # by model name; "*" for every model without one
     trust_code: bool = False
     resume: bool = False
+
+    @property
+    def on_ray(self) -> bool:
+        """Whether actors of Ray compute; worker processes of our own or this one do otherwise."""
+        return self.gpus > 0 or self.address is not None
 
 
 def check_request(request: BatchRequest) -> None:
@@ -72,14 +84,18 @@ def check_request(request: BatchRequest) -> None:
         "max-references": request.max_references,
         "batch-size": request.batch_size,
     }
-    least |= {"shard-images": request.shard_images, "threads": request.threads}
+    least |= {"shard-images": request.shard_images, "split-images": request.split_images}
+    least |= {"threads": request.threads}
+    least |= {"max-attempts": request.max_attempts}
     for name, number in least.items():
         if number is not None and number < 1:
             raise RequestError(f"--{name} must be at least 1, got {number}")
-    if request.workers < 0 or request.seed < 0:
-        raise RequestError(
-            f"--workers and --seed must not be negative, got {request.workers} and {request.seed}"
-        )
+    for name, number in {"workers": request.workers, "gpus": request.gpus, "seed": request.seed}.items():
+        if number < 0:
+            raise RequestError(f"--{name} must not be negative, got {number}")
+    if request.shard_timeout is not None and not request.shard_timeout > 0:
+        raise RequestError(f"--shard-timeout must be above 0 seconds, got {request.shard_timeout}")
+    _check_place(request)
     if request.align != "none" and request.detector is None:
         raise RequestError(
             f"--align {request.align} needs a detector: give --detector retinaface=FILE or dlib, "
@@ -99,4 +115,21 @@ def check_request(request: BatchRequest) -> None:
         raise RequestError(
             f"--parser polygons needs the 68 landmarks of --detector dlib, got --detector {request.detector}"
         )
-    check_device(request.device)
+
+
+def _check_place(request: BatchRequest) -> None:
+    """Raise a RequestError where what is said of machines makes no sense."""
+    check_address(request.address)
+    if request.gpus and request.device != "cpu":
+        raise RequestError(
+            f"--device {request.device} is for a run in this process: with --gpus every actor takes the GPU "
+            "that Ray gives it"
+        )
+    if request.address is not None and not (request.gpus or request.workers):
+        raise RequestError(
+            f"--address {request.address} needs --gpus N or --workers N: how many actors compute there"
+        )
+    if not request.on_ray:
+        check_device(request.device)
+    elif request.device != "cpu":
+        raise RequestError(f"--device {request.device} is not for actors of Ray: ask for --gpus N")

@@ -1,7 +1,8 @@
 """run(plan, function, sink): the one flow of work, whoever does it.
 
 Each piece goes through `sink(function(piece))` in some worker; the driver only counts. Pieces are finished in
-any order, and none is computed twice unless its worker died or failed under it.
+any order, and none is computed twice unless its worker died or failed under it. How often a piece is tried,
+and what becomes of one that always fails, is `engine.agenda`'s.
 """
 
 import signal
@@ -9,15 +10,31 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from leamfast.engine.agenda import Event, is_trial
 from leamfast.engine.plan import Piece
 from leamfast.errors import RequestError
-from leamfast.store.atomic import StorageFullError
+from leamfast.store.atomic import StorageError
 
-__all__ = ["ATTEMPTS", "Driver", "Event", "Function", "RunReport", "Sink", "StopFlag", "run"]
+__all__ = [
+    "ATTEMPTS",
+    "FATAL",
+    "Driver",
+    "Function",
+    "Listener",
+    "RunReport",
+    "Sink",
+    "Staged",
+    "StopFlag",
+    "carry_out",
+    "run",
+]
 
 ATTEMPTS = 3
+
+FATAL = (StorageError, RequestError)
+"""Errors that no other attempt and no other piece can escape."""
 
 Work = TypeVar("Work", bound=Piece)
 Result = TypeVar("Result")
@@ -43,13 +60,25 @@ class Sink(Protocol[Kept]):
     def __call__(self, result: Kept, /) -> None: ...
 
 
-@dataclass(frozen=True)
-class Event:
-    """What a driver reports of a piece: finished, or failed once for a reason."""
+@runtime_checkable
+class Staged(Protocol[Given, Made]):
+    """A function in two steps, of which the first needs no device; `function(piece)` does both."""
 
-    piece: Piece
-    error: str = ""
-    final: bool = True
+    def prepare(self, piece: Given, /) -> Any:
+        """What the second step needs; picklable."""
+
+    def compute(self, piece: Given, prepared: Any, /) -> Made:
+        """The result of a piece from what was prepared."""
+
+
+class Listener(Protocol):
+    """Hears how a run goes on."""
+
+    def hear(self, event: Event) -> None:
+        """Something became of a piece."""
+
+    def note(self, text: str) -> None:
+        """Something that the user should read."""
 
 
 class StopFlag:
@@ -78,6 +107,16 @@ class StopFlag:
             signal.signal(signal.SIGINT, previous)
 
 
+class _Nobody:
+    """A listener that does not care."""
+
+    def hear(self, event: Event) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
+
+
 class Driver(Protocol):
     """Carries pieces to workers; yields an event for each that ends, until all are or `stop` is set."""
 
@@ -93,12 +132,16 @@ class RunReport:
     Attributes:
         done: numbers of the pieces that were finished.
         failed: piece number -> why it could not be computed.
+        blamed: piece number -> its images that were left out because workers died of them, and why.
         interrupted: whether Ctrl-C ended the run early.
+        stopped: whether it was asked to, be it too late.
     """
 
     done: list[int] = field(default_factory=list)
     failed: dict[int, str] = field(default_factory=dict)
+    blamed: dict[int, dict[int, str]] = field(default_factory=dict)
     interrupted: bool = False
+    stopped: bool = False
 
 
 def run(
@@ -107,8 +150,7 @@ def run(
     sink: Sink[Result],
     *,
     driver: Driver,
-    advance: Callable[[int], None] = lambda amount: None,
-    note: Callable[[str], None] = lambda text: None,
+    listener: Listener | None = None,
 ) -> RunReport:
     """Take every piece of a plan through function and sink.
 
@@ -117,28 +159,39 @@ def run(
         function: piece -> its results, for example a part.
         sink: keeps them.
         driver: who does it, for example `LocalDriver`.
-        advance: told of the amount of each finished or failed piece.
-        note: told of what the user should read while the run goes on.
+        listener: hears what becomes of each piece, for example a progress bar.
 
     Raises:
-        StorageFullError: there is no room for results; finished parts are whole.
+        StorageError: results cannot be kept; finished parts are whole.
         RequestError: the function cannot work at all, for example because a file it needs is gone.
     """
-    report, stop = RunReport(), StopFlag()
-    with stop.listening(note):
+    report, stop, listener = RunReport(), StopFlag(), listener or _Nobody()
+    with stop.listening(listener.note):
         for event in driver(plan, function, sink, stop):
-            if event.error and not event.final:
-                note(f"{event.piece.title} failed and is tried again: {event.error}")
-                continue
-            if event.error:
-                report.failed[event.piece.number] = event.error
-                note(f"{event.piece.title} failed {ATTEMPTS} times and is left out: {event.error}")
+            piece = event.piece
+            if event.blamed:
+                report.blamed[piece.number] = {**report.blamed.get(piece.number, {}), **event.blamed}
+                images = "an image" if len(event.blamed) == 1 else f"{len(event.blamed)} images"
+                listener.note(f"{piece.title} is computed without {images} under which workers fail")
+            elif is_trial(piece):
+                pass  # of a search, which is told of
+            elif not event.final:
+                listener.note(f"{piece.title} failed and is tried again: {event.error}")
+            elif event.error:
+                report.failed[piece.number] = event.error
+                listener.note(f"{piece.title} failed too often and is left out: {event.error}")
             else:
-                report.done.append(event.piece.number)
-            advance(event.piece.amount)
+                report.done.append(piece.number)
+            listener.hear(event)
+    report.stopped = stop.stopped
     report.interrupted = stop.stopped and len(report.done) + len(report.failed) < len(plan)
     return report
 
 
-FATAL = (StorageFullError, RequestError)
-"""Errors that no other attempt and no other piece can escape."""
+def carry_out(
+    piece: Work, function: Function[Work, Result], sink: Sink[Result], ahead: Work | None = None
+) -> None:
+    """One piece, in whatever process; the result of a trial is thrown away."""
+    result = function(piece, ahead)
+    if not is_trial(piece):
+        sink(result)

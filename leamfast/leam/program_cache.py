@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +16,7 @@ from leamfast.models.compiled import Passes
 from leamfast.models.devices import processor_name
 from leamfast.models.weights import tensors_sha256
 
-__all__ = ["cache_path", "cached"]
+__all__ = ["cache_path", "cached", "keep"]
 
 KEPT = 20  # programs
 
@@ -31,9 +32,31 @@ def cache_path(backend: str, device: torch.device, recording: Recording) -> Path
             if node.op == "placeholder":  # two sizes of images may give graphs that read the same
                 total.update(f"{node.meta['val'].dtype} {tuple(node.meta['val'].shape[1:])}".encode())
         total.update(tensors_sha256(graph.state_dict()).encode())
+    return _folder() / f"{total.hexdigest()}{'.pt2' if backend == 'inductor' else '.pt'}"
+
+
+def keep(name: str, content: bytes) -> Path:
+    """A program that another machine of the same kind compiled, put where this one keeps its own.
+
+    Args:
+        name: of its file, as `cache_path` gives it.
+        content: of its file.
+    """
+    if Path(name).name != name:
+        raise ValueError(f"name must be that of a file without folders, got {name!r}")
+    path = _folder() / name
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        temporary = path.with_name(f".{uuid.uuid4().hex}-{name}")
+        temporary.write_bytes(content)
+        temporary.replace(path)
+        _prune(path.parent)
+    return path
+
+
+def _folder() -> Path:
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    folder = (base if base.is_absolute() else Path.home() / ".cache") / "leamfast" / "programs"
-    return folder / f"{total.hexdigest()}{'.pt2' if backend == 'inductor' else '.pt'}"
+    return (base if base.is_absolute() else Path.home() / ".cache") / "leamfast" / "programs"
 
 
 def cached(path: Path, load: Callable[[Path], Passes], write: Callable[[Path], None]) -> Passes:

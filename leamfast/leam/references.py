@@ -30,23 +30,31 @@ def leave_one_out(identities: Tensor) -> Tensor:
     return same / same.sum(dim=1, keepdim=True).clamp_min(1)
 
 
-def draw_references(positions: Sequence[int], image: int, most: int, seed: int) -> list[int]:
+def draw_references(positions: Sequence[int] | np.ndarray, image: int, most: int, seed: int) -> list[int]:
     """Which other images of an identity serve an image as references, one map each.
 
     Args:
-        positions: positions in the manifest of the identity's images.
-        image: the image's own position.
+        positions: positions in the manifest of the identity's images, in ascending order.
+        image: the image's own position, one of them.
         most: how many at most; fewer are drawn without replacement.
         seed: the run's seed; together with `image` it decides the draw, whoever computes it.
 
     Returns:
         Positions in ascending order.
+
+    Raises:
+        ValueError: `image` is none of `positions`.
     """
-    others = [position for position in positions if position != image]
-    if len(others) <= most:
-        return others
-    drawn = np.random.default_rng([seed, image]).choice(len(others), size=most, replace=False)
-    return [others[i] for i in sorted(drawn)]
+    ascending = np.asarray(positions, np.int64)
+    own, others = int(np.searchsorted(ascending, image)), len(ascending) - 1
+    if own > others or ascending[own] != image:
+        raise ValueError(f"image must be one of positions, got {image}: a draw leaves it out")
+    # Numbers of the others, never a list of them: a person can have a million images.
+    numbers = np.arange(max(0, others))
+    if others > most:
+        numbers = np.random.default_rng([seed, image]).choice(others, size=most, replace=False)
+        numbers.sort()
+    return ascending[numbers + (numbers >= own)].tolist()
 
 
 def unit(embeddings: Tensor) -> Tensor:

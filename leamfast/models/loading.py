@@ -29,7 +29,7 @@ from leamfast.models.timm_models import TimmSpec, is_timm, load_timm
 from leamfast.models.weights import file_sha256, mismatch, read_state_dict, state_sha256
 from leamfast.models.zoo import ZOO, NamedModel, build, random_seed
 
-__all__ = ["brings_preprocessing", "load_model", "spec_name"]
+__all__ = ["brings_preprocessing", "load_model", "located", "spec_name"]
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 RESERVED = ("row", "person", "region", "threshold")  # dimensions of the result file
@@ -102,6 +102,13 @@ def spec_name(spec: str) -> str:
         case "factory":
             return rest.partition(":")[2]
     return rest.partition("=")[0]
+
+
+def located(spec: str) -> str:
+    """A SPEC, or another word with `=FILE`, with the file's path made absolute: for processes elsewhere."""
+    head, equals, file = spec.rpartition("=")
+    path = os.path.expanduser(file)
+    return f"{head}{equals}{os.path.abspath(path)}" if os.path.isfile(path) else spec
 
 
 def brings_preprocessing(spec: str) -> bool:

@@ -2,7 +2,8 @@
 
 A part is a flat mapping from HDF5 path to `Array`. Each data set carries its dimension names, so that the
 index over the parts can be built from the parts alone. Leading dimensions (`LEADING`) grow
-from part to part; all other dimensions are the same in every part and have a scale.
+from part to part; all other dimensions are the same in every part and have a scale. Arrays along a dimension
+of `PRIVATE` are not joined.
 """
 
 import hashlib
@@ -13,12 +14,27 @@ from typing import Any
 import h5py
 import numpy as np
 
-__all__ = ["LEADING", "NO_LABEL", "SCHEMA", "THRESHOLDS", "Array", "digest", "read_array", "write_array"]
+__all__ = [
+    "KEPT",
+    "LEADING",
+    "NO_LABEL",
+    "PRIVATE",
+    "SCHEMA",
+    "THRESHOLDS",
+    "Array",
+    "chunk_rows",
+    "digest",
+    "read_array",
+    "write_array",
+]
 
 SCHEMA = "leamfast/1"
 THRESHOLDS = (1, 2, 5, 10, 20, 100)
 NO_LABEL = 255  # in region masks: the image came without one
 LEADING = ("row", "person", "each", "each_pair")
+KEPT = "kept"
+"""Along it lies what a slice of a split identity keeps for the part that closes the identity."""
+PRIVATE = ("failure", KEPT)
 CHUNK_BYTES = 128 * 1024
 
 
@@ -29,7 +45,9 @@ class Array:
     Attributes:
         values: numbers, or str as an object array.
         dims: one name a dimension, the leading one first.
-        counts: `row` or `person` where the values number rows or persons of this part, from 0; -1 is missing.
+        counts: `row` or `person` where the values number rows or persons of this part, from 0, or one more
+            than its persons: the first of the next part. `position` where they name rows of any part by their
+            `image/position`, and so the images of a split identity. -1 is missing.
     """
 
     values: np.ndarray
@@ -42,6 +60,11 @@ class Array:
         return self.values.dtype == object
 
 
+def chunk_rows(row_bytes: int, rows: int) -> int:
+    """How many rows one chunk of an array of several dimensions holds: about 128 KiB of them."""
+    return min(max(1, CHUNK_BYTES // row_bytes), rows)
+
+
 def write_array(file: h5py.File, path: str, array: Array) -> h5py.Dataset:
     """Write an array as a data set, in chunks of about 128 KiB along its leading dimension."""
     if array.values.ndim != len(array.dims):
@@ -50,8 +73,7 @@ def write_array(file: h5py.File, path: str, array: Array) -> h5py.Dataset:
     dtype = h5py.string_dtype() if array.is_text else values.dtype
     chunks = None
     if values.size and len(shape) > 1:
-        rows = max(1, CHUNK_BYTES // (values.nbytes // shape[0]))
-        chunks = (min(rows, shape[0]), *shape[1:])
+        chunks = (chunk_rows(values.nbytes // shape[0], shape[0]), *shape[1:])
     dataset = file.create_dataset(path, data=values, dtype=dtype, chunks=chunks)
     dataset.attrs["dims"] = ",".join(array.dims)
     if array.counts:

@@ -4,45 +4,61 @@ import errno
 import os
 import re
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["StorageFullError", "sweep", "write_atomically"]
+__all__ = ["StorageError", "StorageFullError", "sweep", "write_atomically"]
 
 SUFFIX = ".tmp"
 OURS = re.compile(
-    r"\.(part-\d+\.h5|pairs-[^/]+\.h5|index\.h5|run\.toml|compare\.toml|failures\.csv)"
+    r"\.(part-\d+\.h5|pairs-[^/]+\.h5|index\.h5|run\.toml|compare\.toml|failures\.csv"
+    r"|\.probe-[0-9a-f]+\.tmp)"
     r"\.\d+-[0-9a-f]{8}\.tmp"
+    r"|\.probe-[0-9a-f]+\.tmp"
 )
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
-class StorageFullError(OSError):
-    """There is no room left for a result; what was finished before is whole."""
+class StorageError(OSError):
+    """Results cannot be kept; what was finished before is whole."""
 
 
-def write_atomically(path: Path, content: bytes | memoryview) -> None:
+class StorageFullError(StorageError):
+    """There is no room left for a result."""
+
+
+def write_atomically(path: Path, *content: bytes | memoryview) -> None:
     """Write a file under a temporary name of its own, make it durable, and rename it into place.
 
     Args:
         path: the final name; its folder exists.
-        content: all of its bytes.
+        content: all of its bytes, in one piece or more.
 
     Raises:
         StorageFullError: no room; neither the file nor a temporary one is left behind.
+        StorageError: the folder refuses to be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{SUFFIX}")
     try:
         with temporary.open("xb") as file:
-            file.write(content)
+            file.writelines(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as exc:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if exc.errno in REFUSED:
+            raise StorageError(
+                exc.errno,
+                f"{path.parent} refuses {path.name} ({exc.strerror}): make it writable and use --resume",
+            ) from exc
         if exc.errno in FULL:
+            size = sum(map(len, content))
             raise StorageFullError(
                 exc.errno,
-                f"no room for {path.name} ({len(content):,} bytes): free some and go on with --resume",
+                f"no room for {path.name} ({size:,} bytes): free some and go on with --resume",
             ) from exc
         raise
     folder = os.open(path.parent, os.O_RDONLY)

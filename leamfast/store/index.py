@@ -16,7 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from leamfast.store.arrays import LEADING, SCHEMA, THRESHOLDS, Array, read_array, write_array
+from leamfast.store.arrays import LEADING, PRIVATE, SCHEMA, THRESHOLDS, Array, read_array, write_array
 from leamfast.store.atomic import write_atomically
 from leamfast.store.pair_index import join_pairs, parts_sha256
 from leamfast.store.part import (
@@ -28,11 +28,13 @@ from leamfast.store.part import (
     read_failures,
 )
 from leamfast.store.run_folder import RunFolder
+from leamfast.store.seal import seal
 from leamfast.store.virtual import attach_scales, write_virtual
 
 __all__ = ["IndexSummary", "build_index", "write_index"]
 
 
+POSITION = "image/position"
 PART = re.compile(r"@\d+,\d+,\d+,\d+$")
 """End of the name of a picture that is a part of its file: `Entry.name`."""
 
@@ -67,7 +69,8 @@ class _Source:
         shapes: shape and type of every array.
         layout: dimension names of every array, and what its values count.
         values: the arrays that become real data: strings, counts, and scales of grids.
-        groups: attributes of its groups.
+        positions: of its rows in the manifest, ascending; none where the part does not say.
+        groups: attributes of its groups; of the first part only, which speaks for all.
         failures: rows of failures.csv.
     """
 
@@ -81,6 +84,7 @@ class _Source:
     shapes: dict[str, tuple[tuple[int, ...], np.dtype]]
     layout: dict[str, tuple[tuple[str, ...], str]]
     values: dict[str, Array]
+    positions: np.ndarray
     groups: dict[str, dict[str, Any]]
     failures: list[list[str]]
 
@@ -95,7 +99,7 @@ def write_index(
     """Write `failures.csv`, then `index.h5`, over the parts of a run; see `build_index`."""
     summary, failures, index = build_index(folder, parts, shards, regions, failed)
     write_atomically(folder / "failures.csv", failures)
-    write_atomically(folder / "index.h5", index)
+    write_atomically(folder / "index.h5", index, seal(index))
     return summary
 
 
@@ -124,9 +128,11 @@ def build_index(
     sources: list[_Source] = []
     rows = persons = 0
     for path in parts:
-        sources.append(_read_source(path, path.relative_to(folder).as_posix(), rows, persons))
+        name = path.relative_to(folder).as_posix()
+        sources.append(_read_source(path, name, rows, persons, sources[0] if sources else None))
         rows, persons = rows + sources[-1].rows, persons + sources[-1].persons
     failures = [row for source in sources for row in source.failures] + [list(row) for row in failed]
+    shared = _shared(sources)  # before the index lies in memory beside what this takes
     complete = len(parts) == shards
     with h5py.File("index.h5", "w", driver="core", backing_store=False) as index:
         scales = {
@@ -144,19 +150,25 @@ def build_index(
         index.attrs.update(
             schema=SCHEMA, rows=rows, persons=persons, parts=len(parts), shards=shards, complete=complete
         )
+        sources.clear()  # before the file lies in memory twice
         index.flush()
         image = index.id.get_file_image()
     left_out = dict(Counter(row[FAILURE_FIELDS.index("stage")] for row in failures))
-    summary = IndexSummary(len(parts), rows, persons, left_out, _shared(sources), complete)
+    summary = IndexSummary(len(parts), rows, persons, left_out, shared, complete)
     return summary, _csv(failures), image
 
 
-def _read_source(path: Path, name: str, row: int, person: int) -> _Source:
+def _read_source(path: Path, name: str, row: int, person: int, first: _Source | None) -> _Source:
+    """A part, sharing with the first one what is the same in both: there may be many parts."""
     with open_part(path) as file:
-        arrays = {n: d for n, d in datasets(file).items() if not n.startswith("failure/")}
+        arrays = datasets(file)
         layout = {
             n: (tuple(d.attrs["dims"].split(",")), str(d.attrs.get("counts", ""))) for n, d in arrays.items()
         }
+        layout = {n: about for n, about in layout.items() if about[0][0] not in PRIVATE}
+        if first is not None and layout == first.layout:
+            layout = first.layout
+        arrays = {n: arrays[n] for n in layout}
         real = [
             n
             for n, (dims, counts) in layout.items()
@@ -173,23 +185,30 @@ def _read_source(path: Path, name: str, row: int, person: int) -> _Source:
             shapes={n: (d.shape, d.dtype) for n, d in arrays.items()},
             layout=layout,
             values={n: read_array(arrays[n]) for n in real},
-            groups=group_attributes(file),
+            positions=arrays[POSITION][...] if POSITION in arrays else np.empty(0, np.int64),
+            groups=group_attributes(file) if first is None else {},
             failures=[[getattr(f, field) for field in FAILURE_FIELDS] for f in read_failures(file)],
         )
 
 
 def _shared(sources: Sequence[_Source]) -> int:
     """How many pictures stand under more than one person; two parts of one file are two pictures."""
-    first: dict[tuple[str, str], int] = {}
-    shared = set()
-    for source in sources:
-        columns = (source.values[f"image/{name}"].values.tolist() for name in ("sha1", "path", "identity"))
-        for sha1, name, person in zip(*columns, strict=True):
-            part = PART.search(name)
-            picture = sha1, part.group() if part else ""
-            if first.setdefault(picture, source.person + person) != source.person + person:
-                shared.add(picture)
-    return len(shared)
+    if not any(source.rows for source in sources):
+        return 0
+    names = (
+        sha1 + (part.group() if (part := PART.search(name)) else "")
+        for source in sources
+        for sha1, name in zip(
+            source.values["image/sha1"].values, source.values["image/path"].values, strict=True
+        )
+    )
+    pictures = np.fromiter((hash(name) for name in names), np.int64)
+    persons = np.concatenate([source.person + source.values["image/identity"].values for source in sources])
+    order = np.lexsort((persons, pictures))
+    pictures, persons = pictures[order], persons[order]
+    same = pictures[1:] == pictures[:-1]
+    others = same & (persons[1:] != persons[:-1])
+    return len(np.unique(pictures[1:][others]))
 
 
 def _is_scale(name: str, dims: Sequence[str]) -> bool:
@@ -212,20 +231,29 @@ def _join(index: h5py.File, sources: Sequence[_Source]) -> None:
     own = [name for name, (dims, _) in first.layout.items() if _is_scale(name, dims)]
     for name in own:
         write_array(index, name, first.values[name]).make_scale(PurePosixPath(name).name)
+    positions = np.concatenate([source.positions for source in sources])
+    order = np.argsort(positions, kind="stable")
     for name in first.shapes:
         if name not in own:
-            _join_one(index, name, sources)
+            _join_one(index, name, sources, positions[order], order)
     for group, attributes in first.groups.items():
         index.require_group(group).attrs.update(attributes)
 
 
-def _join_one(index: h5py.File, name: str, sources: Sequence[_Source]) -> None:
+def _join_one(
+    index: h5py.File, name: str, sources: Sequence[_Source], positions: np.ndarray, rows: np.ndarray
+) -> None:
+    """One array of the parts; `positions` of all images in the manifest, ascending, and their `rows`."""
     dims, counts = sources[0].layout[name]
     if dims[0] not in LEADING:
         raise PartError(f"{name} has leading dimension {dims[0]!r}, none of {', '.join(LEADING)}")
     if name in sources[0].values:
         values = [source.values[name].values for source in sources]
-        if counts:
+        if counts == "position":
+            # An image that is left out, as workers died of it, may have been another one's reference before.
+            blamed = any(stage == "compute" for source in sources for _, _, stage, _ in source.failures)
+            values = [_rows(name, v, positions, rows, blamed) for v in values]
+        elif counts:
             starts = [getattr(source, counts) for source in sources]
             values = [np.where(v < 0, v, v + start) for v, start in zip(values, starts, strict=True)]
         dataset = write_array(index, name, Array(np.concatenate(values), dims))
@@ -233,6 +261,15 @@ def _join_one(index: h5py.File, name: str, sources: Sequence[_Source]) -> None:
         pieces = [(source.path, name, source.shapes[name][0]) for source in sources]
         dataset = write_virtual(index, name, dims, sources[0].shapes[name][1], pieces)
     attach_scales(index, name, dataset, dims)
+
+
+def _rows(name: str, wanted: np.ndarray, positions: np.ndarray, rows: np.ndarray, blamed: bool) -> np.ndarray:
+    """Numbers of the rows that positions in the manifest name; -1 stays, and stands for images left out."""
+    places = np.searchsorted(positions, wanted)
+    found = np.append(positions, -1)[places] == wanted
+    if not blamed and (lost := wanted[(wanted >= 0) & ~found].tolist()):
+        raise PartError(f"{name} names the image at position {lost[0]}, which no part holds")
+    return np.where(found & (wanted >= 0), np.append(rows, -1)[places], -1)
 
 
 def _list_parts(index: h5py.File, sources: Sequence[_Source]) -> None:

@@ -24,7 +24,8 @@ import numpy as np
 
 from leamfast.store.arrays import SCHEMA, THRESHOLDS, Array, digest, read_array, write_array
 from leamfast.store.atomic import write_atomically
-from leamfast.store.part import DAMAGE, PartError, datasets, open_part
+from leamfast.store.part import DAMAGE, PartError, check_seal, datasets, open_part
+from leamfast.store.seal import seal
 
 __all__ = [
     "COUNTS",
@@ -175,7 +176,7 @@ def write_tile(folder: Path, table: PairTable, tile: Tile) -> Path:
         file.attrs.update(digest=digest(arrays, {"/": attributes}), complete=True)
         file.flush()
         image = file.id.get_file_image()
-    write_atomically(path, image)
+    write_atomically(path, image, seal(image))
     return path
 
 
@@ -185,6 +186,7 @@ def read_tile(path: Path) -> tuple[PairTable, Tile]:
     Raises:
         PartError: it is missing, damaged, never completed, or of other thresholds.
     """
+    check_seal(path)
     with open_part(path) as file:
         try:
             arrays = {name: read_array(dataset) for name, dataset in datasets(file).items()}

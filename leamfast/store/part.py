@@ -11,6 +11,7 @@ import numpy as np
 
 from leamfast.store.arrays import SCHEMA, Array, digest, read_array, write_array
 from leamfast.store.atomic import write_atomically
+from leamfast.store.seal import broken, seal
 
 __all__ = [
     "DAMAGE",
@@ -18,9 +19,11 @@ __all__ = [
     "Failure",
     "Part",
     "PartError",
+    "check_seal",
     "datasets",
     "group_attributes",
     "open_part",
+    "part_image",
     "read_failures",
     "read_part",
     "write_part",
@@ -78,7 +81,13 @@ class Part:
 
 def write_part(path: Path, part: Part) -> None:
     """Build a part in memory, then write it atomically."""
-    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+    image = part_image(part)
+    write_atomically(path, image, seal(image))
+
+
+def part_image(part: Part) -> bytes:
+    """The bytes of a part's file, built in memory."""
+    with h5py.File(f"part-{part.shard}", "w", driver="core", backing_store=False) as file:
         stored = {**part.arrays, **_failure_arrays(part.failures)}
         for name, array in stored.items():
             write_array(file, name, array)
@@ -94,8 +103,7 @@ def write_part(path: Path, part: Part) -> None:
             complete=True,
         )
         file.flush()
-        image = file.id.get_file_image()
-    write_atomically(path, image)
+        return file.id.get_file_image()
 
 
 @contextmanager
@@ -123,6 +131,16 @@ def open_part(path: Path) -> Iterator[h5py.File]:
         yield file
 
 
+def check_seal(path: Path) -> None:
+    """Raise a PartError where a part's bytes are not those that were written; HDF5 could die of them."""
+    try:
+        damaged = path.is_file() and broken(path)
+    except OSError as exc:
+        raise PartError(f"{path.name} cannot be read: {exc.strerror}") from exc
+    if damaged:
+        raise PartError(f"{path.name} holds other values than were written: the digest of its bytes differs")
+
+
 def datasets(file: h5py.File) -> dict[str, h5py.Dataset]:
     """All data sets of a file by HDF5 path."""
     found: dict[str, h5py.Dataset] = {}
@@ -141,6 +159,7 @@ def read_part(path: Path) -> Part:
     Raises:
         PartError: see `open_part`, or an array that cannot be read.
     """
+    check_seal(path)
     with open_part(path) as file:
         try:
             arrays = {name: read_array(dataset) for name, dataset in datasets(file).items()}

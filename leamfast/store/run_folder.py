@@ -1,7 +1,7 @@
 """The result folder: which file lies where, and one lock."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -24,7 +24,9 @@ class RunFolder:
         self.settings = root / "run.toml"
         self.index = root / "index.h5"
         self.failures = root / "failures.csv"
+        self.progress = root / "progress.jsonl"
         self.shards = root / "shards"
+        self.references = root / "references"
         self.tables = root / "tables"
         self.pairs = root / "pairs"
         self.compare_settings = self.pairs / "compare.toml"
@@ -33,6 +35,10 @@ class RunFolder:
         """Where the part of a shard lies."""
         return self.shards / f"part-{shard:05d}.h5"
 
+    def reference(self, shard: int) -> Path:
+        """Where the embeddings of a slice of a split identity lie, for its other slices."""
+        return self.references / f"part-{shard:05d}.h5"
+
     def finished(self, shards: int) -> list[int]:
         """Numbers of the shards whose parts are there; a part that is there is whole."""
         return [shard for shard in range(shards) if self.part(shard).is_file()]
@@ -40,6 +46,8 @@ class RunFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """The only run in this folder; what a killed run left under temporary names is removed.
+
+        So is, at the end, what workers left that were killed in this one.
 
         Raises:
             RequestError: another run holds the folder, or it cannot be made.
@@ -56,7 +64,13 @@ class RunFolder:
                 f"result folder {self.root} is in use by another run: wait for it or stop it"
             ) from exc
         with held:
-            sweep(self.root)
-            sweep(self.shards)
-            sweep(self.pairs)
-            yield
+            self._sweep()
+            try:
+                yield
+            finally:
+                with suppress(OSError):  # a folder that refuses to be written has ended the run already
+                    self._sweep()
+
+    def _sweep(self) -> None:
+        for folder in (self.root, self.shards, self.references, self.pairs):
+            sweep(folder)

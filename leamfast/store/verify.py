@@ -12,6 +12,7 @@ from leamfast.store.arrays import read_array
 from leamfast.store.index import build_index
 from leamfast.store.part import DAMAGE, Part, PartError, datasets, group_attributes, open_part, read_part
 from leamfast.store.run_folder import RunFolder
+from leamfast.store.seal import broken
 from leamfast.store.settings import read_frozen, settings_sha256
 from leamfast.store.verify_pairs import pair_problems
 
@@ -76,7 +77,10 @@ def _derived(folder: RunFolder, parts: list[Path]) -> Iterator[str]:
             yield f"{path.name} is missing: go on with --resume"
     if folder.failures.is_file() and folder.failures.read_bytes() != failures:
         yield "failures.csv is not what the parts make: go on with --resume"
-    if folder.index.is_file() and _content(folder.index.read_bytes()) != _content(index):
+    # Damage is looked for before HDF5 reads it, which may end the process.
+    if folder.index.is_file() and (
+        broken(folder.index) or _content(folder.index.read_bytes()) != _content(index)
+    ):
         compared = ", or run `leamfast compare` again" if folder.compare_settings.exists() else ""
         yield f"index.h5 is not what the parts make: go on with --resume{compared}"
 

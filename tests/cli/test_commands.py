@@ -31,7 +31,7 @@ def run_json(*args: object) -> dict:
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "synth", "align", "batch", "analyze", "verify", "models", "layers", "info"]
+    "command", ["demo", "synth", "align", "batch", "plan", "analyze", "verify", "models", "layers", "info"]
 )
 def test_every_command_explains_itself(command):
     result = invoke(command, "--help")

@@ -30,10 +30,16 @@ from tests.engine.test_batch import TAP, assert_same, go
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"emd_pairs": 4, "emd_percents": (1, 100), "threads": 1}
+FEW = {"emd_percents": (1,), "pairs": 40}
+"""For what is about files, not values: as many tiles, made in half of the time."""
 
 
 def compare(out: Path, note=lambda text: None, **options):
     return run_compare(CompareRequest(out, **{**SMALL, **options}), note)
+
+
+def compare_few(out: Path, note=lambda text: None, **options):
+    return compare(out, note, **{**FEW, **options})
 
 
 def tables(out: Path, name: str = TAP, model: str = "demo"):
@@ -58,9 +64,18 @@ def mean_run(faces, tmp_path_factory) -> Path:
     return out
 
 
+@pytest.fixture(scope="module")
+def few_run(faces, tmp_path_factory) -> Path:
+    """As `each_run`, of fewer people and pairs in as many parts and tiles. Not to be changed."""
+    out = tmp_path_factory.mktemp("few") / "out"
+    go(faces, out, references="each", limit_identities=3, shard_images=8)
+    compare_few(out)
+    return out
+
+
 @pytest.fixture
-def copied(request, tmp_path) -> Path:
-    return Path(shutil.copytree(request.getfixturevalue("each_run"), tmp_path / "run"))
+def copied(few_run, tmp_path) -> Path:
+    return Path(shutil.copytree(few_run, tmp_path / "run"))
 
 
 def as_defined(maps: torch.Tensor, fused: bool, percent: int) -> torch.Tensor:
@@ -310,67 +325,68 @@ def test_tables_say_what_was_found(each_run):
 # -- a folder that loses nothing
 
 
-def test_a_finished_comparison_is_kept_and_a_missing_tile_made_again(copied, each_run):
-    assert (compare(copied).tiles, compare(copied).skipped) == (0, 15)
+def test_a_finished_comparison_is_kept_and_a_missing_tile_made_again(copied, few_run):
+    assert (compare_few(copied).tiles, compare_few(copied).skipped) == (0, 15)
     one = next(path for path in (copied / "pairs").glob("*-C-*"))
     one.unlink()
     with pytest.raises(RequestError, match=r"lacks pairs/.*leamfast compare"):
         open_results(copied)
     assert verify(copied)
-    assert compare(copied).tiles == 1
-    assert_same(each_run, copied)
+    assert compare_few(copied).tiles == 1
+    assert_same(few_run, copied)
 
 
-def test_tiles_that_a_killed_comparison_left_are_kept(copied, each_run):
+def test_tiles_that_a_killed_comparison_left_are_kept(copied, few_run):
     """The index does not name them yet; half a file lies beside."""
     kept = sorted((copied / "pairs").glob("*-D-*"))[:2]
     before = {path.name: path.stat().st_mtime_ns for path in kept}
-    compare(copied, overwrite=True, kinds=("A",))
+    compare_few(copied, overwrite=True, kinds=("A",))
     assert not list((copied / "pairs").glob("*-D-*"))
     for path in kept:
-        shutil.copy2(each_run / "pairs" / path.name, path)
+        shutil.copy2(few_run / "pairs" / path.name, path)
     (copied / "pairs/.pairs-demo-x-C-00000.h5.99-0123abcd.tmp").touch()
-    report = compare(copied)
+    report = compare_few(copied)
     assert (report.tiles, report.skipped) == (10, 5)
     after = {path.name: path.stat().st_mtime_ns for path in (copied / "pairs").iterdir()}
     assert {name: after[name] for name in before} == before
     assert not list((copied / "pairs").glob(".*tmp"))
-    assert_same(each_run, copied)
+    assert_same(few_run, copied)
 
 
-def test_a_damaged_tile_is_made_again(copied, each_run):
+def test_a_damaged_tile_is_made_again(copied, few_run):
     path = next(iter((copied / "pairs").glob("*-C-*")))
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     assert any(path.name in problem for problem in verify(copied))
     notes: list[str] = []
-    assert compare(copied, note=notes.append).tiles == 1
+    assert compare_few(copied, note=notes.append).tiles == 1
     assert any(path.name in text and "computed again" in text for text in notes)
-    assert_same(each_run, copied)
+    assert_same(few_run, copied)
     assert verify(copied) == []
 
 
-def test_other_settings_are_refused_and_overwritten_on_demand(copied, each_run):
+def test_other_settings_are_refused_and_overwritten_on_demand(copied, few_run):
     with pytest.raises(RequestError, match=r"emd_pairs: 4 -> 5.*--overwrite"):
-        compare(copied, emd_pairs=5)
-    assert_same(each_run, copied)
-    assert compare(copied, emd_pairs=0, kinds=("C", "D"), overwrite=True).tiles == 6
+        compare_few(copied, emd_pairs=5)
+    assert_same(few_run, copied)
+    assert compare_few(copied, emd_pairs=0, kinds=("C", "D"), overwrite=True).tiles == 6
     assert set(tables(copied)) == {"C", "D"}
     assert verify(copied) == []
     assert {row.kind for row in similarity_tables(copied).similarity} == {"C", "D"}
     assert {row.measure for row in similarity_tables(copied).similarity} == {"bc"}
 
 
-def test_kinds_may_come_one_after_the_other(copied, each_run):
-    compare(copied, kinds=("C",), overwrite=True)
-    report = compare(copied)
+def test_kinds_may_come_one_after_the_other(copied, few_run):
+    compare_few(copied, kinds=("C",), overwrite=True)
+    report = compare_few(copied)
     assert report.skipped == 3
-    assert_same(each_run, copied)
+    assert_same(few_run, copied)
 
 
-def test_workers_find_the_same(copied, each_run):
-    compare(copied, overwrite=True, workers=2)
-    assert_same(each_run, copied)
+def test_workers_find_the_same(each_run, tmp_path):
+    run = Path(shutil.copytree(each_run, tmp_path / "run"))
+    compare(run, overwrite=True, workers=2)
+    assert_same(each_run, run)
 
 
 def test_pairs_of_maps_that_were_made_anew_do_not_count(copied, faces):
@@ -381,48 +397,72 @@ def test_pairs_of_maps_that_were_made_anew_do_not_count(copied, faces):
     (copied / "index.h5").unlink()
     shutil.move(copied / "pairs", copied.parent / "pairs")
     shutil.rmtree(copied)
-    go(faces, copied, references="each", limit_identities=5, seed=1)
+    go(faces, copied, references="each", limit_identities=3, shard_images=8, seed=1)
     shutil.move(copied.parent / "pairs", copied / "pairs")
     assert any("other maps" in problem for problem in verify(copied))
     with pytest.raises(RequestError, match="leamfast compare"):
         similarity_tables(copied)
     with pytest.raises(RequestError, match=r"other settings.*parts"):
-        compare(copied)
+        compare_few(copied)
 
 
-SCRIPT = """
+KILLER = """
 import os, signal, sys
 from pathlib import Path
-from leamfast.engine.compare import CompareFunction, CompareSettings
-from leamfast.engine.compare_run import CompareRequest, run_compare
-import leamfast.store.atomic as atomic
 
-out, at = Path(sys.argv[1]), int(sys.argv[2])
+import ot
+
+import leamfast.store.atomic as atomic
+from leamfast.engine.compare_run import CompareRequest, run_compare
+
 real, calls = os.fsync, 0
 
-def fsync(descriptor):
-    global calls
-    calls += 1
-    if calls == at:
-        os.kill(os.getpid(), signal.SIGKILL)
-    real(descriptor)
+def compare_until(out, at):
+    def fsync(descriptor):
+        global calls
+        calls += 1
+        if calls == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(descriptor)
 
-atomic.os.fsync = fsync
-run_compare(CompareRequest(out, emd_pairs=4, emd_percents=(1, 100), threads=1, overwrite=True), print)
+    atomic.os.fsync = fsync
+    options = dict(emd_pairs=4, emd_percents=(1,), pairs=40, threads=1, overwrite=True)
+    run_compare(CompareRequest(out, **options), print)
+
+for out in map(Path, sys.argv[1:]):
+    child = os.fork()
+    if child == 0:
+        compare_until(out / "run", int(out.name))
+        os._exit(0)
+    ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    (out / "ended").write_text(str(ended))
 """
+WRITES = [1, 2, 3, 4, 8, 33, 34, 35, 36]
 
 
-@pytest.mark.parametrize("at", [1, 2, 3, 4, 8, 33, 34, 35, 36])
-def test_kill_at_any_write_and_go_on(copied, each_run, tmp_path, at):
-    """Index without pairs, settings, 15 tiles and the index again: two calls each."""
+@pytest.fixture(scope="module")
+def killed(few_run, tmp_path_factory) -> Path:
+    """Number of a write -> a comparison killed there, each in a process of its own.
+
+    They are forked off one that has imported all there is to import and has begun no thread yet.
+    """
+    folder = tmp_path_factory.mktemp("killed")
+    for at in WRITES:
+        shutil.copytree(few_run, folder / str(at) / "run")
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(str(ROOT / p) for p in (".", "kernels", "bench"))}
-    (tmp_path / "job.py").write_text(SCRIPT)
-    done = subprocess.run([sys.executable, tmp_path / "job.py", copied, str(at)], env=env, check=False)
-    assert done.returncode == -signal.SIGKILL
-    open_results(copied).close()  # readable at every moment
-    compare(copied)
-    assert_same(each_run, copied)
-    assert verify(copied) == []
+    subprocess.run([sys.executable, "-c", KILLER, *(folder / str(at) for at in WRITES)], env=env, check=True)
+    return folder
+
+
+@pytest.mark.parametrize("at", WRITES)
+def test_kill_at_any_write_and_go_on(killed, few_run, at):
+    """Index without pairs, settings, 15 tiles and the index again: two calls each."""
+    assert int((killed / str(at) / "ended").read_text()) == -signal.SIGKILL
+    run = killed / str(at) / "run"
+    open_results(run).close()  # readable at every moment
+    compare_few(run)
+    assert_same(few_run, run)
+    assert verify(run) == []
 
 
 # -- what may be wrong with a run

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from leamfast.engine import near_duplicates as module
-from leamfast.engine.near_duplicates import NEAR, near_duplicates
+from leamfast.engine.near_duplicates import NEAR, near_duplicates, nearly_repeated
 
 
 def turned(degrees: float) -> list[float]:
@@ -41,6 +41,9 @@ def test_other_people_are_never_duplicates_and_blocks_change_nothing(monkeypatch
     for rows in (1024, 7):
         monkeypatch.setattr(module, "ROWS", rows)
         assert near_duplicates(embeddings, people)[0].tolist() == wanted
+        some = np.array([3, 50, 51, 89])  # of the last person, as a slice asks for them
+        mine = [other - 41 if other >= 0 else -1 for other in np.array(wanted)[41 + some]]
+        assert nearly_repeated(embeddings[41:], some)[0].tolist() == mine
 
 
 def test_embeddings_that_are_none_have_no_duplicates():

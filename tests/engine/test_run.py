@@ -6,14 +6,16 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from leamfast.engine.agenda import Event
 from leamfast.engine.local import LocalDriver
 from leamfast.engine.plan import Shard
 from leamfast.engine.run import ATTEMPTS, run
+from leamfast.engine.time_limit import TimeLimit
 from leamfast.errors import RequestError
 from leamfast.store.atomic import StorageFullError
 
@@ -62,8 +64,20 @@ def plan(count: int = 5) -> list[Shard]:
     return [Shard(number, ()) for number in range(count)]
 
 
-def go(folder: Path, work: Work, workers: int, notes: list[str] | None = None):
-    return run(plan(), work, Sink(folder), driver=LocalDriver(workers), note=(notes or []).append)
+@dataclass
+class Ears:
+    notes: list[str] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+
+    def hear(self, event: Event) -> None:
+        self.events.append(event)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def go(folder: Path, work: Work, workers: int, ears: Ears | None = None):
+    return run(plan(), work, Sink(folder), driver=LocalDriver(workers), listener=ears)
 
 
 def done(folder: Path) -> set[int]:
@@ -88,12 +102,13 @@ def test_a_shard_that_fails_once_is_tried_again(tmp_path, workers):
 
 @pytest.mark.parametrize("workers", DRIVERS)
 def test_a_shard_that_always_fails_is_left_out_and_the_rest_is_done(tmp_path, workers):
-    notes: list[str] = ["start"]
-    report = go(tmp_path, Work(tmp_path, "raise", where=2), workers, notes)
+    ears = Ears()
+    report = go(tmp_path, Work(tmp_path, "raise", where=2), workers, ears)
     assert report.failed == {2: "ValueError: no good"}
     assert sorted(report.done) == [0, 1, 3, 4]
     assert len(list(tmp_path.glob("try-2-*"))) == ATTEMPTS
-    assert any("left out" in text for text in notes)
+    assert any("left out" in text for text in ears.notes)
+    assert len([event for event in ears.events if event.error]) == ATTEMPTS
 
 
 @pytest.mark.parametrize(("what", "how"), [("die", "signal SIGKILL"), ("exit", "status 7")])
@@ -115,6 +130,7 @@ def test_errors_that_no_retry_can_escape_end_the_run(tmp_path, workers, what, er
 SCRIPT = """
 import sys, time
 from pathlib import Path
+from leamfast.engine.agenda import Event
 from leamfast.engine.local import LocalDriver
 from leamfast.engine.plan import Shard
 from leamfast.engine.run import run
@@ -186,3 +202,25 @@ def test_workers_die_with_their_driver(tmp_path):
     process.communicate()
     _, alive = psutil.wait_procs(children, timeout=20)
     assert alive == []
+
+
+@dataclass(frozen=True)
+class SlowToBegin(Work):
+    """Takes two seconds to load in each process, and one shard hangs once."""
+
+    def load(self, programs: object) -> None:
+        time.sleep(2)
+
+    def act(self) -> None:
+        time.sleep(600)
+
+
+def test_the_limit_of_a_shard_leaves_out_what_its_process_takes_to_begin(tmp_path):
+    """Nor does a hung worker cost more than its own shard an attempt."""
+    ears, driver = Ears(), LocalDriver(2, limit=TimeLimit(1.0))
+    work = SlowToBegin(tmp_path, where=1, times=1)
+    report = run(plan(), work, Sink(tmp_path), driver=driver, listener=ears)
+    assert sorted(report.done) == [0, 1, 2, 3, 4]
+    assert [(e.piece.number, e.error) for e in ears.events if e.error] == [
+        (1, "not finished within 1 s, its worker was ended")
+    ]

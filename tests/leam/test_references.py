@@ -1,3 +1,5 @@
+import numpy as np
+import pytest
 import torch
 
 from leamfast.leam.references import draw_references, leave_one_out
@@ -19,6 +21,21 @@ def test_draws_follow_from_seed_and_image_alone():
     assert draw == draw_references(positions, 117, 8, seed=1)
     assert draw != draw_references(positions, 117, 8, seed=2)
     assert draw != [p for p in draw_references(positions, 118, 8, seed=1)]
+
+
+@pytest.mark.parametrize("image", [0, 3 * 77, 3 * 20_999])
+def test_draws_are_those_of_a_list_of_the_others(image):
+    for positions in (list(range(0, 3 * 21_000, 3)), [0, 3 * 77, 3 * 20_999, 90_000]):
+        others = [position for position in positions if position != image]
+        numbers = np.random.default_rng([4, image]).choice(len(others), size=2, replace=False)
+        assert draw_references(positions, image, 2, seed=4) == [others[n] for n in sorted(numbers)]
+
+
+def test_an_image_draws_among_its_own():
+    with pytest.raises(ValueError, match="image must be one of positions, got 5"):
+        draw_references([3, 4], 5, 8, seed=0)
+    with pytest.raises(ValueError, match="got 1"):
+        draw_references([], 1, 8, seed=0)
 
 
 def test_few_images_are_all_taken():

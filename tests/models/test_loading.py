@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from leamfast import RequestError, load_model
-from leamfast.models.loading import brings_preprocessing, spec_name
+from leamfast.models.loading import brings_preprocessing, located, spec_name
 from leamfast.models.weights import file_sha256, read_state_dict
 from leamfast.models.zoo import ZOO, build
 
@@ -149,6 +149,16 @@ def test_truncated_and_stateless_files(tmp_path, state):
 def test_bad_specs(spec, words):
     with pytest.raises(RequestError, match=words):
         load_model(spec)
+
+
+def test_paths_are_made_absolute_for_processes_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.pt").touch()
+    assert located("net.pt") == f"{tmp_path}/net.pt"
+    assert located("a:=net.pt") == f"a:={tmp_path}/net.pt"
+    assert located("AF_R18=net.pt") == f"AF_R18={tmp_path}/net.pt"
+    for other in ("demo", "demo=random:0", "module:factory", "AF_R18=absent.pt"):
+        assert located(other) == other
 
 
 def test_an_alias_renames():

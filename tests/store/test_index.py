@@ -1,4 +1,5 @@
 import csv
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 import xarray
 
 from leamfast.faces.regions import REGIONS
+from leamfast.store.arrays import Array
 from leamfast.store.index import write_index
 from leamfast.store.part import PartError, datasets, write_part
 from leamfast.store.verify import _content
@@ -43,6 +45,30 @@ def test_arrays_are_joined_in_order(tmp_path, parts):
         assert index["model/m"].attrs["target"] == "loss"
         assert index["region"].asstr()[...].tolist() == list(REGIONS)
         assert "failure" not in index
+
+
+def test_positions_name_rows_of_any_part(tmp_path):
+    """Two slices, the second of which names a row of the first, and the part with the person."""
+    (tmp_path / "shards").mkdir()
+    paths = []
+    for number, (positions, names) in enumerate([([3, 4, 9], [-1, 9, 3]), ([12, 20], [4, 12]), ([], [])]):
+        part = make_part(number, len(positions), 1 if number == 2 else 0)
+        own = {
+            "image/identity": Array(np.zeros(len(positions), np.int64), ("row",), "person"),
+            "image/position": Array(np.array(positions, np.int64), ("row",)),
+            "model/m/duplicate_of": Array(np.array(names, np.int64), ("row",), "position"),
+            "model/m/kept/maps": Array(np.zeros((number, 2)), ("kept", "h")),  # not joined, nor alike
+        }
+        paths.append(tmp_path / "shards" / f"part-{number:05d}.h5")
+        write_part(paths[-1], replace(part, arrays={**part.arrays, **own}))
+    write_index(tmp_path, paths, 3, REGIONS)
+    with h5py.File(tmp_path / "index.h5") as index:
+        assert index["model/m/duplicate_of"][...].tolist() == [-1, 2, 0, 1, 3]
+        assert index["image/identity"][...].tolist() == [0] * 5
+        assert len(index["identity/name"]) == 1
+        assert "kept" not in index["model/m"]
+    with pytest.raises(PartError, match="duplicate_of names the image at position 4, which no part holds"):
+        write_index(tmp_path, paths[1:], 3, REGIONS)
 
 
 def test_failures_are_listed_with_those_of_failed_shards(tmp_path, parts):
