@@ -30,12 +30,20 @@ def wheel(tmp_path_factory) -> Path:
     return next(out.glob("*.whl"))
 
 
-def test_the_wheel_holds_the_three_packages_and_the_demo_weights(wheel):
-    names = zipfile.ZipFile(wheel).namelist()
-    tops = {name.split("/")[0] for name in names if "dist-info" not in name}
+WEIGHTS = {
+    "leamfast/models/demo.safetensors",
+    "leamfast_bench/truth/weights/eyes-plain-0.safetensors",
+    "leamfast_bench/truth/weights/nose-plain-0.safetensors",
+}
+
+
+def test_the_wheel_holds_the_three_packages_and_no_data_but_weights(wheel):
+    files = {file.filename: file for file in zipfile.ZipFile(wheel).infolist()}
+    tops = {name.split("/")[0] for name in files if "dist-info" not in name}
     assert tops == {"leamfast", "leamfast_kernels", "leamfast_bench"}
-    assert "leamfast/models/demo.safetensors" in names
-    assert wheel.stat().st_size < 5e6
+    assert {name for name, file in files.items() if file.file_size > 200_000} == WEIGHTS
+    assert sum(file.compress_size for name, file in files.items() if name in WEIGHTS) < 4.5e6
+    assert sum(file.compress_size for name, file in files.items() if name not in WEIGHTS) < 1e6
 
 
 def test_the_wheel_works_by_itself(wheel, tmp_path):

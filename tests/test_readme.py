@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from leamfast.engine.occlude_run import TABLES
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -109,6 +111,32 @@ def test_maps_of_one_person(tmp_path, shared_data):
         "paper",
         "verdicts",
     }
+
+
+def test_whether_a_map_is_the_persons(tmp_path, shared_data):
+    from leamfast.models.zoo import ZOO, build
+
+    block = next(block for block in commands("leamfast") if any("occlude" in words for words in block))
+    assert [words[1] for words in block] == ["batch", "occlude"]
+    torch.save(build(ZOO["AF_R18"], seed=0).state_dict(), tmp_path / "backbone.pth")
+    shutil.copy(shared_data / "mobilenet0.25_Final.pth", tmp_path)
+    for person in ("id05", "id06"):
+        shutil.copytree(shared_data / "photos" / person, tmp_path / "PHOTOS" / person)
+    run(block[0], tmp_path)
+    (small,) = re.findall(r"`(--percents 1[^`]*)`", README)
+    run([*block[1], *shlex.split(small)], tmp_path)
+    tables = {table.stem for table in (tmp_path / "SEEN/tables").iterdir()}
+    verdicts = (tmp_path / "SEEN/tables/specificity_verdicts.csv").read_text()
+    assert tables == {
+        "occlusion",
+        "transfer",
+        "specificity",
+        "specificity_identities",
+        "specificity_verdicts",
+    }
+    assert "not tested" not in verdicts
+    listed = re.findall(r"`(\w+)\.csv`", README[README.index("| `SEEN/tables/`") :].split("\n\n")[0])
+    assert set(TABLES) == set(listed)
 
 
 @pytest.mark.slow

@@ -87,6 +87,7 @@ MODULES = {
     "faces": "leamfast_bench.faces.benchmark",
     "kernels": "leamfast_bench.kernels.benchmark",
     "maps": "leamfast_bench.maps.benchmark",
+    "occlusion": "leamfast_bench.occlusion.benchmark",
     "similarity": "leamfast_bench.similarity.benchmark",
     "truth": "leamfast_bench.truth.benchmark",
 }

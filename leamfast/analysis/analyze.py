@@ -1,5 +1,6 @@
 """All tables of a run: computed first, and written once they are all there."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from leamfast.analysis.bootstrap import Resampling
 from leamfast.analysis.diagnostics import Diagnostic, Findings, diagnostics
 from leamfast.analysis.layers_table import layers_columns, layers_rows
 from leamfast.analysis.map_health import map_health
+from leamfast.analysis.occlusion_tables import OcclusionTables, occlusion_of, write_occlusion
 from leamfast.analysis.off_face import OffFaceRow, off_face_of_map
 from leamfast.analysis.regions import RegionRow, regions_of_map
 from leamfast.analysis.shares import map_names, masks_of_models, share_sums
@@ -33,6 +35,7 @@ class Analysis:
         agreement: maps of one person against each other.
         diagnostics: what is known against the maps.
         similarity: tables of compared pairs; None where `leamfast compare` has not compared the maps.
+        occlusion: tables of occlusion; None where `leamfast occlude` has not occluded the images.
     """
 
     complete: bool
@@ -47,24 +50,30 @@ class Analysis:
     agreement: list[AgreementRow]
     diagnostics: list[Diagnostic]
     similarity: SimilarityTables | None
+    occlusion: OcclusionTables | None
 
 
-def analyze_run(root: Path) -> Analysis:
+def analyze_run(root: Path, groups: Sequence[tuple[str, ...]] | None = None) -> Analysis:
     """Compute all tables of a result folder.
 
+    Args:
+        root: the result folder.
+        groups: metadata columns by which drops are compared, as `occlusion_tables` takes them.
+
     Raises:
-        RequestError: the folder holds no run, one without a usable image, or one that cannot be read.
+        RequestError: the folder holds no run, one without a usable image, or one that cannot be read, or a
+            column is not there.
     """
     with open_results(root) as results:
         if not results.models or len(results) == 0:
             raise RequestError(f"{root} holds no usable image: its failures.csv says why")
         try:
-            return _analyze(results)
+            return _analyze(results, groups)
         except OSError as exc:
             raise RequestError(f"{root} cannot be read ({exc}): see `leamfast verify`") from exc
 
 
-def _analyze(results: Results) -> Analysis:
+def _analyze(results: Results, groups: Sequence[tuple[str, ...]] | None) -> Analysis:
     resampling = Resampling(results.identities)
     masks = masks_of_models(results)
     names = [str(name) for name in results.text("region")]
@@ -102,11 +111,12 @@ def _analyze(results: Results) -> Analysis:
         agreement=agreement,
         diagnostics=diagnostics(results, Findings(regions, asymmetry, off_face, agreement, health)),
         similarity=similarity_of(results),
+        occlusion=occlusion_of(results, groups),
     )
 
 
 def write_analysis(root: Path, analysis: Analysis) -> dict[str, Path]:
-    """Write the tables of a run: of regions where it has masks, of pairs where they were compared.
+    """Write the tables of a run: of regions, pairs and occlusion where there are masks, pairs and drops.
 
     Returns:
         Name of each table that was written -> its file.
@@ -126,4 +136,6 @@ def write_analysis(root: Path, analysis: Analysis) -> dict[str, Path]:
         written["layers"] = write_table(root, "layers", analysis.layers_columns, analysis.layers)
     if analysis.similarity is not None:
         written |= write_similarity(root, analysis.similarity)
+    if analysis.occlusion is not None:
+        written |= write_occlusion(root, analysis.occlusion)
     return written

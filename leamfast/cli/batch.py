@@ -11,9 +11,9 @@ from leamfast.cli.output import INTERRUPTED, note, print_json
 from leamfast.cli.preprocessing import given_preprocessing
 from leamfast.datasets.formats import AUTO, FORMATS
 from leamfast.engine.batch_run import BatchReport, BatchRequest, run_batch
+from leamfast.engine.run_request import read_options
 from leamfast.errors import RequestError
 from leamfast.leam.presets import preset as named_preset
-from leamfast.store.settings import read_settings
 
 __all__ = ["asked", "batch", "finish"]
 
@@ -204,7 +204,7 @@ def _resolve(
     context: typer.Context, options: dict[str, Any], config: Path | None, preset: str | None
 ) -> dict[str, Any]:
     """Options given on the command line, then those of --preset, of --config, and the defaults."""
-    request = {} if config is None else _of_config(config)
+    request = {} if config is None else read_options(config)
     chosen = {} if preset is None else asdict(named_preset(preset))
     given = {
         name: value
@@ -212,43 +212,3 @@ def _resolve(
         if (source := context.get_parameter_source(name)) is not None and source.name != "DEFAULT"
     }
     return {**options, **request, **chosen, **given}
-
-
-def _of_config(config: Path) -> dict[str, Any]:
-    content = read_settings(config)
-    request, models = content.get("request", {}), content.get("models", {})
-    if not isinstance(request, dict) or not isinstance(models, dict):
-        raise RequestError(f"{config}: [request] and [models] must be tables")
-    request = dict(request)
-    if unknown := sorted(set(request) - {f.name for f in fields(BatchRequest)}):
-        raise RequestError(f"{config}: [request] has the unknown option {unknown[0]!r}")
-    request.pop("resume", None)
-    for name, value in request.items():
-        if not _fits(BATCH_TYPES[name], value):
-            raise RequestError(f"{config}: [request] {name} must be {BATCH_TYPES[name]}, got {value!r}")
-    if models:
-        request["preprocessing"] = {**request.get("preprocessing", {}), **models}
-    return request
-
-
-BATCH_TYPES = {
-    f.name: f.type.__name__ if isinstance(f.type, type) else str(f.type) for f in fields(BatchRequest)
-}
-KINDS = {
-    "str": (str,),
-    "Path": (str,),
-    "int": (int,),
-    "float": (float, int),
-    "bool": (bool,),
-    "tuple": (list,),
-    "dict": (dict,),
-}
-
-
-def _fits(kind: str, value: object) -> bool:
-    """Whether a TOML value is of a request field's type; bool is no number here."""
-    return any(
-        type(value) in KINDS[option.split("[")[0].rpartition(".")[2]]
-        for option in kind.split(" | ")
-        if option != "None"
-    )

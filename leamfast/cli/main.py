@@ -14,6 +14,7 @@ from leamfast.cli.compile import compile_
 from leamfast.cli.demo import demo
 from leamfast.cli.ingest import ingest
 from leamfast.cli.inspect import info, layers, models
+from leamfast.cli.occlude import occlude
 from leamfast.cli.output import INTERRUPTED, note
 from leamfast.cli.plan import plan
 from leamfast.cli.results import analyze, verify
@@ -38,6 +39,7 @@ for command in (
     batch,
     plan,
     compare,
+    occlude,
     analyze,
     verify,
     models,

@@ -37,7 +37,9 @@ COLUMN_NAME = re.compile(r"[^\W\d][\w .-]{0,99}")
 MAX_COLUMNS = 200
 """Metadata columns at most: HDF5 takes no more than a few thousand arrays that share the axis of the rows."""
 # Metadata columns become arrays in the result file, beside those that it has of its own.
-RESERVED_COLUMNS = frozenset({"sha1", "position", "row", "person", "region", "threshold"})
+RESERVED_COLUMNS = frozenset(
+    {"sha1", "position", "points", "point", "coordinate", "row", "person", "region", "threshold"}
+)
 TABLE_FILES = ("manifest.csv", "manifest.parquet")
 NOTHING: dict[str, str] = {}  # the metadata of all entries that have none
 SPANS = re.compile(r"[0-9]{1,18}:[0-9]{1,18}( [0-9]{1,18}:[0-9]{1,18})*")

@@ -198,7 +198,7 @@ class BatchFunction:
         identities = [row.identity for row in crops.rows]
         own = {row.position: row.entry.name for row in crops.rows}
         name_at = own.__getitem__ if of_identity is None else of_identity.name
-        arrays = image_arrays(crops, settings.columns)
+        arrays = image_arrays(crops, settings.columns, settings.detector is not None)
         arrays |= identity_arrays(shard, identities, settings.person_columns)
         groups: dict[str, dict[str, Any]] = {}
         for size in sizes:

@@ -1,6 +1,5 @@
 """A whole pass over the pairs of a finished run: request -> plan -> tiles -> index; resumable by tile."""
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -10,6 +9,7 @@ from typing import Any
 
 from leamfast.engine.compare import OF_REFERENCES, CompareFunction, CompareSettings, TileSink
 from leamfast.engine.frozen import code_sha256, package_versions
+from leamfast.engine.later_pass import default_threads, frozen_before, rewrite_index
 from leamfast.engine.local import LocalDriver
 from leamfast.engine.pair_maps import FUSED
 from leamfast.engine.pair_plan import plan_pairs
@@ -17,19 +17,15 @@ from leamfast.engine.pair_tiles import PairTile
 from leamfast.engine.progress import WorkProgress
 from leamfast.engine.run import RunReport, run
 from leamfast.errors import RequestError
-from leamfast.faces.regions import REGIONS
 from leamfast.models.devices import check_device, device_name
 from leamfast.store.arrays import THRESHOLDS
-from leamfast.store.atomic import write_atomically
-from leamfast.store.index import build_index
 from leamfast.store.pair_index import parts_sha256
 from leamfast.store.pair_join import tile_files
 from leamfast.store.pairs import KINDS, read_tile, tile_file
 from leamfast.store.part import PartError
 from leamfast.store.results import Results, open_results
 from leamfast.store.run_folder import RunFolder
-from leamfast.store.seal import seal
-from leamfast.store.settings import differences, read_frozen, read_settings, settings_sha256, write_settings
+from leamfast.store.settings import differences, read_frozen, settings_sha256, write_settings
 
 __all__ = ["CompareReport", "CompareRequest", "run_compare"]
 
@@ -92,11 +88,14 @@ def run_compare(request: CompareRequest, note: Callable[[str], None]) -> Compare
     """
     started = time.monotonic()
     _check(request)
-    with open_results(request.out, with_pairs=False) as results:
+    with open_results(request.out, with_pairs=False) as results:  # before anything is made in its folder
         if not results.models or len(results) == 0:
             raise RequestError(f"{request.out} holds no usable image: its failures.csv says why")
-        folder = RunFolder(request.out)
-        before = _before(folder) if folder.compare_settings.is_file() and not request.overwrite else None
+    folder = RunFolder(request.out)
+    with folder.locked(), open_results(request.out, with_pairs=False) as results:
+        before = None
+        if folder.compare_settings.is_file() and not request.overwrite:
+            before = frozen_before(folder.compare_settings, "how its pairs were compared")
         frozen = _frozen(request, folder, results, before)
         if before is not None and (changed := differences(before, frozen)):
             raise RequestError(
@@ -104,14 +103,13 @@ def run_compare(request: CompareRequest, note: Callable[[str], None]) -> Compare
                 "the same ones to go on, or throw them away with --overwrite"
             )
         settings = _settings(request, folder, results, frozen)
-        with folder.locked():
-            plan = plan_pairs(results, settings, request.kinds, request.pairs, request.seed)
-            folder.pairs.mkdir(exist_ok=True)
-            if before is None:
-                _throw_away(folder, results)
-                write_settings(folder.compare_settings, asdict(request), frozen)
-            report, finished = _compute(folder, plan, CompareFunction(settings), request.workers, note)
-            _write_index(folder, results)
+        plan = plan_pairs(results, settings, request.kinds, request.pairs, request.seed)
+        folder.pairs.mkdir(exist_ok=True)
+        if before is None:
+            _throw_away(folder, results)
+            write_settings(folder.compare_settings, asdict(request), frozen)
+        report, finished = _compute(folder, plan, CompareFunction(settings), request.workers, note)
+        rewrite_index(folder, results)
         done = finished.union(report.done)
         there = [tile for tile in plan if tile.number in done]
         return CompareReport(
@@ -153,23 +151,13 @@ def _check(request: CompareRequest) -> None:
     check_device(request.device)
 
 
-def _before(folder: RunFolder) -> dict[str, Any]:
-    frozen = read_settings(folder.compare_settings).get("frozen")
-    if not isinstance(frozen, dict) or not isinstance(frozen.get("threads"), int):
-        raise RequestError(
-            f"{folder.compare_settings} does not say how its pairs were compared: throw them away with "
-            "--overwrite"
-        )
-    return frozen
-
-
 def _frozen(
     request: CompareRequest, folder: RunFolder, results: Results, before: dict[str, Any] | None
 ) -> dict[str, Any]:
     """What the values of pairs depend on."""
     threads = request.threads
     if threads is None:  # a comparison that goes on keeps them, whatever the number of workers is now
-        threads = before["threads"] if before else _threads(request.workers)
+        threads = before["threads"] if before else default_threads(request.workers)
     return {
         "run": settings_sha256(read_frozen(folder.settings)),
         "parts": parts_sha256(digest for _, digest in results.parts),
@@ -183,10 +171,6 @@ def _frozen(
         "versions": package_versions(),
         "code": code_sha256(),
     }
-
-
-def _threads(workers: int) -> int:
-    return max(1, (os.cpu_count() or 1) // max(1, workers))
 
 
 def _settings(
@@ -238,19 +222,11 @@ def _throw_away(folder: RunFolder, results: Results) -> None:
     old = tile_files(folder.pairs)
     folder.compare_settings.unlink(missing_ok=True)
     if old:
-        _write_index(folder, results)
+        rewrite_index(folder, results)
     for path in old:
         path.unlink()
     for name in ("similarity", "paper", "verdicts"):  # which say what those pairs were
         (folder.tables / f"{name}.csv").unlink(missing_ok=True)
-
-
-def _write_index(folder: RunFolder, results: Results) -> None:
-    """Make the index anew, with the pairs that there are; failures stay as the run wrote them."""
-    paths = [path for path, _ in results.parts]
-    shards = int(results.file.attrs["shards"])
-    index = build_index(folder.root, paths, shards, REGIONS)[2]
-    write_atomically(folder.index, index, seal(index))
 
 
 def _is_finished(folder: RunFolder, tile: PairTile, run_sha256: str, note: Callable[[str], None]) -> bool:

@@ -1,8 +1,8 @@
 """Crops that were made before, kept in the user's cache: a picture known here is not even decoded.
 
-A value is one crop of one size with its transform and, where a parser told its regions, their labels. Its key
-is a hash of the picture's bytes and the part taken of it, of all that its detection depends on, of the
-alignment, the size, and the parser.
+A value is one crop of one size with its transform, the points of the face in the picture and, where a parser
+told its regions, their labels. Its key is a hash of the picture's bytes and the part taken of it, of all that
+its detection depends on, of the alignment, the size, the parser, and of what a value holds.
 """
 
 import struct
@@ -20,7 +20,9 @@ __all__ = ["Cropped", "CropCache", "Made", "crop_cache"]
 LIMIT = 1_000_000_000
 """Bytes of crops.sqlite3 above which the crops that were not used for longest are deleted."""
 
-_HEAD = struct.Struct("<II20s?6d")
+_HEAD = struct.Struct("<II20s?6d10f")
+_LAYOUT = "with points"
+"""What a value holds: a part of every key, so that values of another layout are not found."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,13 @@ class Cropped:
     Attributes:
         shape: its height and width.
         fingerprint: SHA-1 of its pixels, hexadecimal.
+        points: the five points of its face, (5, 2) float32 in its pixels, or NaN.
         crops: by size.
     """
 
     shape: tuple[int, int]
     fingerprint: str
+    points: np.ndarray
     crops: Mapping[int, Made]
 
 
@@ -70,7 +74,7 @@ class CropCache:
         one = found[0]
         assert one is not None
         crops = {size: made for kept in found if kept is not None for size, made in kept.crops.items()}
-        return Cropped(one.shape, one.fingerprint, crops)
+        return Cropped(one.shape, one.fingerprint, one.points, crops)
 
     def put(self, pictures: Sequence[tuple[Picture, Cropped]]) -> None:
         """Keep crops of pictures."""
@@ -87,7 +91,7 @@ class CropCache:
         self._values.close()
 
     def _key(self, picture: Picture, size: int) -> bytes:
-        return value_key(*self._depends, *map(str, picture), str(size))
+        return value_key(_LAYOUT, *self._depends, *map(str, picture), str(size))
 
 
 def crop_cache(depends: Iterable[str]) -> CropCache:
@@ -96,7 +100,7 @@ def crop_cache(depends: Iterable[str]) -> CropCache:
 
 
 def _pack(cropped: Cropped, made: Made) -> bytes:
-    numbers = made.transform.ravel().tolist()
+    numbers = made.transform.ravel().tolist() + cropped.points.ravel().tolist()
     head = _HEAD.pack(*cropped.shape, bytes.fromhex(cropped.fingerprint), made.label is not None, *numbers)
     return head + made.pixels.tobytes() + (b"" if made.label is None else made.label.tobytes())
 
@@ -111,5 +115,6 @@ def _unpack(size: int, value: bytes) -> Cropped | None:
     body = np.frombuffer(value, np.uint8, offset=_HEAD.size)
     pixels = body[: size * size * 3].reshape(size, size, 3)
     label = body[size * size * 3 :].reshape(size, size) if labelled else None
-    made = Made(pixels, np.array(numbers).reshape(2, 3), label)
-    return Cropped((height, width), fingerprint.hex(), {size: made})
+    made = Made(pixels, np.array(numbers[:6]).reshape(2, 3), label)
+    points = np.array(numbers[6:], np.float32).reshape(5, 2)
+    return Cropped((height, width), fingerprint.hex(), points, {size: made})

@@ -29,6 +29,10 @@ HELD = 16
 
 HELD_BYTES = 256_000_000
 
+NO_POINTS = np.full((5, 2), np.nan, np.float32)
+"""Of a picture in which no face was looked for, being aligned already."""
+NO_POINTS.setflags(write=False)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -53,6 +57,8 @@ class Crops:
 
     Attributes:
         rows: one for each usable image, in manifest order.
+        points: of the face of each row, (5, 2) float32 in pixels of the picture, as `Detection.points`; NaN
+            where no face was looked for.
         images: size -> crops, each (size, size, 3) uint8 RGB.
         transforms: size -> (2, 3) from the picture's pixel coordinates to the crop's.
         labels: size -> region masks, (size, size) uint8, `NO_LABEL` where nothing is known; empty without
@@ -62,6 +68,7 @@ class Crops:
     """
 
     rows: list[Row] = field(default_factory=list)
+    points: list[np.ndarray] = field(default_factory=list)
     images: dict[int, list[np.ndarray]] = field(default_factory=dict)
     transforms: dict[int, list[np.ndarray]] = field(default_factory=dict)
     labels: dict[int, list[np.ndarray]] = field(default_factory=dict)
@@ -77,9 +84,10 @@ class Crops:
         """Note why an image is not used, or not for everything."""
         self.failures.append(Failure(entry.name, entry.identity, stage, reason))
 
-    def add(self, row: Row, crops: Mapping[int, Made]) -> None:
-        """A usable image and its crops of every size."""
+    def add(self, row: Row, points: np.ndarray, crops: Mapping[int, Made]) -> None:
+        """A usable image, the points of its face and its crops of every size."""
         self.rows.append(row)
+        self.points.append(points)
         for size, made in crops.items():
             self.images[size].append(made.pixels)
             self.transforms[size].append(made.transform)
@@ -135,14 +143,14 @@ class _Picture:
         shape: height and width.
         fingerprint: SHA-1 of the pixels.
         pixels: (H, W, 3), or None where crops are known.
-        known: the crops that are.
+        known: its crops, where they are.
     """
 
     row: Row
     shape: tuple[int, int]
     fingerprint: str
     pixels: np.ndarray | None
-    known: Mapping[int, Made] | None = None
+    known: Cropped | None = None
 
     @property
     def source(self) -> Picture:
@@ -203,7 +211,7 @@ def _load(row: Row, root: Path, sizes: Sequence[int], cache: CropCache | None) -
         data = read_bytes(root / entry.path, entry.spans)
         row = replace(row, sha1=hashlib.sha1(data, usedforsecurity=False).hexdigest())
         if cache is not None and (known := cache.get((row.sha1, entry.rect), sizes)) is not None:
-            return _Picture(row, known.shape, known.fingerprint, None, known.crops)
+            return _Picture(row, known.shape, known.fingerprint, None, known)
         pixels = decode_part(data, entry.rect)
     except DecodeError as error:
         return error
@@ -246,16 +254,20 @@ def _add_all(
         if isinstance(item, Failure):
             crops.failures.append(item)
             continue
-        made, whole = item.known, True
-        if made is None:
-            made, whole = _crop(crops, item, finding, next(found), parsing)
+        cropped = item.known
+        if cropped is None:
+            face = next(found)
+            made, whole = _crop(crops, item, finding, face, parsing)
             if made is None:
                 continue
+            points = face.points if isinstance(face, Detection) else NO_POINTS
+            cropped = Cropped(item.shape, item.fingerprint, points, made)
             if whole:
-                news.append((item.source, Cropped(item.shape, item.fingerprint, made)))
+                news.append((item.source, cropped))
+        made = cropped.crops
         if isinstance(parsing, MaskFiles):
             made = _with_masks(crops, item, made, parsing, aligned=finding is None)
-        crops.add(item.row, made)
+        crops.add(item.row, cropped.points, made)
     if cache is not None:
         cache.put(news)
 

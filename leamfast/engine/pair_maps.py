@@ -35,27 +35,35 @@ class MapSource:
         name: a tap, or `fused`.
         of: `row`, one map an image; `each`, one an image and reference; `person`, one an identity.
         device: where maps go.
-        aligned: None for the model's own crops; otherwise the run's alignment, and maps lie in the frame of
-            112 pixels that it gives all models.
+        aligned: None for the model's own crops; otherwise the run's alignment, and maps lie in a frame that
+            it gives all models.
+        frame: side of that frame in pixels, as of the crops of a model with this input size.
 
     Attributes:
         size: side of the crops in pixels, or of the frame.
     """
 
     def __init__(
-        self, results: Results, model: str, name: str, of: Of, device: str, aligned: str | None = None
+        self,
+        results: Results,
+        model: str,
+        name: str,
+        of: Of,
+        device: str,
+        aligned: str | None = None,
+        frame: int = FRAME,
     ) -> None:
         self.results, self.model, self.name, self.of = results, model, name, of
         self.device = torch.device(device)
         self.aligned = aligned
         self.crop = results.input_size(model)
-        self.size = self.crop if aligned is None else FRAME
+        self.size = self.crop if aligned is None else frame
         self.taps = results.taps(model) if name == FUSED else (name,)
 
     @cached_property
     def maps(self) -> Maps:
         """What the maps are of; those that are missing or zero included."""
-        identities = self.results.identities
+        identities = self._identities
         rows = np.arange(len(identities))
         if self.of == "row":
             return Maps(rows, np.full(len(rows), -1), identities)
@@ -83,13 +91,31 @@ class MapSource:
         elif self.of == "row":
             found = self._rows_usable
         else:
-            found = np.bincount(self.results.identities[self._rows_usable], minlength=len(self.maps)) > 0
+            found = self._counts[: len(self.maps)] > 0
         return found
+
+    @property
+    def there(self) -> np.ndarray:
+        """Which maps of images or references there are, those that are zero included, (n,)."""
+        return np.ones(len(self.maps), bool) if self.of == "each" else np.isfinite(self._scales).all(axis=0)
 
     @cached_property
     def _rows_usable(self) -> np.ndarray:
-        scales = np.stack([self.results.scale(self.model, tap) for tap in self.taps])
-        return np.isfinite(scales).all(axis=0) & (scales > 0).any(axis=0)
+        return np.isfinite(self._scales).all(axis=0) & (self._scales > 0).any(axis=0)
+
+    @cached_property
+    def _scales(self) -> np.ndarray:
+        return np.stack([self.results.scale(self.model, tap) for tap in self.taps])
+
+    @cached_property
+    def _identities(self) -> np.ndarray:
+        return self.results.identities
+
+    @cached_property
+    def _counts(self) -> np.ndarray:
+        """Images of each identity that have a usable map."""
+        people = len(self.results.text("identity/name"))
+        return np.bincount(self._identities[self._rows_usable], minlength=people)
 
     def read(self, places: np.ndarray) -> Tensor:
         """Maps at their own resolution, (n, h, w) float32; NaN where there is none.
@@ -116,6 +142,21 @@ class MapSource:
         left, inverse = np.unique(two, axis=0, return_inverse=True)
         others = torch.from_numpy(self._means_of_others(left)).to(maps)
         return (maps - others[torch.from_numpy(inverse.reshape(-1)).to(maps.device)]).clamp_min(0)
+
+    def others(self, identities: np.ndarray) -> Tensor:
+        """Mean of the sum-normalised maps of all images but those of each identity, (n, h, w) float32.
+
+        NaN where there is no other.
+        """
+        left, inverse = np.unique(identities, return_inverse=True)
+        return self._upload(self._means_of_others(np.stack([left, left], axis=1))[inverse.reshape(-1)])
+
+    def sums(self, identities: np.ndarray) -> tuple[Tensor, np.ndarray]:
+        """Sums of the sum-normalised maps of identities, (n, h, w) float64, and how many they are, (n,)."""
+        people, inverse = np.unique(identities, return_inverse=True)
+        means, counts = self._means(people)
+        sums = np.nan_to_num(means) * counts[:, None, None]
+        return self._upload(sums[inverse.reshape(-1)]), counts[inverse.reshape(-1)]
 
     def _native(self, places: np.ndarray) -> Tensor:
         if self.name != FUSED:
@@ -157,7 +198,7 @@ class MapSource:
         """Sum of the sum-normalised maps of all images, (h, w) float64, and their number."""
         total: np.ndarray | float = 0.0
         images = 0
-        people = np.unique(self.results.identities)
+        people = np.unique(self._identities)
         for start in range(0, len(people), ROWS):
             means, counts = self._means(people[start : start + ROWS])
             total = total + (np.nan_to_num(means) * counts[:, None, None]).sum(axis=0)
@@ -168,8 +209,8 @@ class MapSource:
         """Mean maps of identities, (n, h, w) float64, and how many images have one, (n,)."""
         if self.name == FUSED:
             return self._fused_means(people)
-        counts = np.bincount(self.results.identities[self._rows_usable], minlength=int(people.max()) + 1)
-        return self.results.identity_map(self.model, self.name, people).astype(np.float64), counts[people]
+        means = self.results.identity_map(self.model, self.name, people).astype(np.float64)
+        return means, self._counts[people]
 
     def _fused_means(self, people: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """As `_means`, from the fused maps of their images."""
@@ -203,8 +244,8 @@ class MapSource:
     def _by_identity(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows that have a map, by identity, and those identities."""
         rows = np.flatnonzero(self._rows_usable)
-        rows = rows[np.argsort(self.results.identities[rows], kind="stable")]
-        return rows, self.results.identities[rows]
+        rows = rows[np.argsort(self._identities[rows], kind="stable")]
+        return rows, self._identities[rows]
 
     @cached_property
     def view(self) -> View:
@@ -214,6 +255,11 @@ class MapSource:
         framed = self.aligned is not None
         cells = (self.size, self.size) if framed else self.results.map_shape(self.model, self.name)
         return View(self.size, self._centres(self.name), common_grid(*cells), framed)
+
+    @property
+    def centres(self) -> Centres | None:
+        """Where the cells of the maps of `read` lie; None for a plain resize."""
+        return self.view.centres
 
     def _centres(self, tap: str) -> Centres | None:
         if self.aligned is None and self.results.setting(self.model, "registration") != "receptive":

@@ -15,8 +15,15 @@ from leamfast.store.arrays import THRESHOLDS, Array
 __all__ = ["attributes", "crop_arrays", "identity_arrays", "image_arrays", "scales", "stack"]
 
 
-def image_arrays(crops: Crops, columns: Sequence[str]) -> dict[str, Array]:
-    """`/image`: what is known of every usable image, with the metadata columns."""
+def image_arrays(crops: Crops, columns: Sequence[str], points: bool) -> dict[str, Array]:
+    """`/image`: what is known of every usable image, with the metadata columns.
+
+    Args:
+        crops: of the shard.
+        columns: names of the metadata columns.
+        points: whether faces were looked for, and so their five points are known: in pixels of the photo
+            with centres at whole numbers, as (x, y), in the order of `ARCFACE_TEMPLATE`.
+    """
     rows = crops.rows
     arrays = {
         "image/path": _text([row.entry.name for row in rows], "row"),
@@ -24,6 +31,9 @@ def image_arrays(crops: Crops, columns: Sequence[str]) -> dict[str, Array]:
         "image/position": Array(np.array([row.position for row in rows], np.int64), ("row",)),
         "image/identity": Array(np.array([row.identity for row in rows], np.int64), ("row",), "person"),
     }
+    if points:
+        found = stack(crops.points, (5, 2), np.float32)
+        arrays["image/points"] = Array(found, ("row", "point", "coordinate"))
     for column in columns:
         arrays[f"image/{column}"] = _text([row.entry.metadata[column] for row in rows], "row")
     return arrays

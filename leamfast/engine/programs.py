@@ -5,15 +5,16 @@ from dataclasses import replace
 from typing import Any
 
 from leamfast.engine.batch import set_up_torch
-from leamfast.engine.batch_settings import BatchSettings, ModelSettings
+from leamfast.engine.batch_settings import BatchSettings
 from leamfast.errors import RequestError
 from leamfast.leam.backends import BACKENDS, build_program, choose_backend
 from leamfast.leam.program import Program
 from leamfast.leam.taps import select_taps
 from leamfast.models.compiled import CompiledModel
 from leamfast.models.face_model import FaceModel
+from leamfast.models.layers import Layer
 
-__all__ = ["resolve_backends"]
+__all__ = ["first_that_works", "resolve_backends"]
 
 
 def resolve_backends(
@@ -49,33 +50,55 @@ def resolve_backends(
             candidates = choose_backend(model, images, settings.threads)
             if candidates == ("eager",):
                 note(f"{model.name}: backend eager, as compiling does not pay for {images} images")
-        backend, programs[model.name] = _first_that_works(model, of_model, settings, candidates, note)
+        backend, programs[model.name] = first_that_works(
+            model,
+            select_taps(model, of_model.layers),
+            candidates,
+            note,
+            target=settings.target,
+            activation=settings.activation,
+            registration=settings.registration,
+            precision=settings.precision,
+        )
         resolved.append(replace(of_model, backend=backend))
     return replace(settings, models=tuple(resolved)), programs
 
 
-def _first_that_works(
+def first_that_works(
     model: FaceModel,
-    of_model: ModelSettings,
-    settings: BatchSettings,
+    taps: Sequence[Layer],
     candidates: Sequence[str],
     note: Callable[[str], None],
+    *,
+    target: str,
+    activation: str,
+    registration: str,
+    precision: str,
 ) -> tuple[str, Program]:
-    taps = select_taps(model, of_model.layers)
+    """The first backend that can compute a program, and that program.
+
+    Args:
+        model, taps: as `build_program` takes them.
+        candidates: backends, the best first.
+        note: told of what takes time, and of backends that are left aside.
+        target, activation, registration, precision: as `build_program` takes them.
+
+    Raises:
+        RequestError: none of them can be had.
+    """
     for backend in candidates:
         if backend != "eager" and not isinstance(model, CompiledModel):
             note(f"{model.name}: preparing backend {backend}, kept for the next time")
         try:
-            program = build_program(
+            return backend, build_program(
                 model,
                 taps,
-                target=settings.target,
-                activation=settings.activation,
-                registration=settings.registration,
+                target=target,
+                activation=activation,
+                registration=registration,
                 backend=backend,
-                precision=settings.precision,
+                precision=precision,
             )
-            return backend, program
         except RequestError as exc:
             if backend == candidates[-1]:
                 raise

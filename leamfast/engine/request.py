@@ -18,7 +18,7 @@ from leamfast.leam.references import POLICIES
 from leamfast.leam.registration import REGISTRATIONS
 from leamfast.models.devices import check_device
 
-__all__ = ["BatchRequest", "check_request"]
+__all__ = ["BatchRequest", "check_request", "wrong_value"]
 
 
 @dataclass(frozen=True)
@@ -67,34 +67,8 @@ class BatchRequest:
 
 def check_request(request: BatchRequest) -> None:
     """Raise a RequestError where an option, or two together, make no sense; no file is opened."""
-    choices = {
-        "align": (request.align, ALIGNMENTS),
-        "faces": (request.faces, FACES),
-        "target": (request.target, TARGETS),
-        "activation": (request.activation, ACTIVATIONS),
-        "registration": (request.registration, REGISTRATIONS),
-        "references": (request.references, POLICIES),
-        "precision": (request.precision, PRECISIONS),
-        "backend": (request.backend, BACKENDS),
-    }
-    for name, (value, allowed) in choices.items():
-        if value not in allowed:
-            raise RequestError(f"--{name} must be one of {', '.join(allowed)}, got {value!r}")
-    least: dict[str, int | None] = {
-        "max-references": request.max_references,
-        "batch-size": request.batch_size,
-    }
-    least |= {"shard-images": request.shard_images, "split-images": request.split_images}
-    least |= {"threads": request.threads}
-    least |= {"max-attempts": request.max_attempts}
-    for name, number in least.items():
-        if number is not None and number < 1:
-            raise RequestError(f"--{name} must be at least 1, got {number}")
-    for name, number in {"workers": request.workers, "gpus": request.gpus, "seed": request.seed}.items():
-        if number < 0:
-            raise RequestError(f"--{name} must not be negative, got {number}")
-    if request.shard_timeout is not None and not request.shard_timeout > 0:
-        raise RequestError(f"--shard-timeout must be above 0 seconds, got {request.shard_timeout}")
+    if (wrong := wrong_value(request)) is not None:
+        raise RequestError(f"--{wrong[0].replace('_', '-')} {wrong[1]}")
     _check_place(request)
     if request.align != "none" and request.detector is None:
         raise RequestError(
@@ -115,6 +89,35 @@ def check_request(request: BatchRequest) -> None:
         raise RequestError(
             f"--parser polygons needs the 68 landmarks of --detector dlib, got --detector {request.detector}"
         )
+
+
+def wrong_value(request: BatchRequest) -> tuple[str, str] | None:
+    """The first field that has a value it cannot have, and the rule with that value; None where all are fine.
+
+    Each field by itself: nothing is said of two together, of files, or of what this machine has.
+    """
+    choices = {
+        "align": ALIGNMENTS,
+        "faces": FACES,
+        "target": TARGETS,
+        "activation": ACTIVATIONS,
+        "registration": REGISTRATIONS,
+        "references": POLICIES,
+        "precision": PRECISIONS,
+        "backend": BACKENDS,
+    }
+    for name, allowed in choices.items():
+        if (value := getattr(request, name)) not in allowed:
+            return name, f"must be one of {', '.join(allowed)}, got {value!r}"
+    for name in ("max_references", "batch_size", "shard_images", "split_images", "threads", "max_attempts"):
+        if (number := getattr(request, name)) is not None and number < 1:
+            return name, f"must be at least 1, got {number}"
+    for name in ("workers", "gpus", "seed"):
+        if (number := getattr(request, name)) < 0:
+            return name, f"must not be negative, got {number}"
+    if request.shard_timeout is not None and not request.shard_timeout > 0:
+        return "shard_timeout", f"must be above 0 seconds, got {request.shard_timeout}"
+    return None
 
 
 def _check_place(request: BatchRequest) -> None:

@@ -29,11 +29,20 @@ from leamfast.models.timm_models import TimmSpec, is_timm, load_timm
 from leamfast.models.weights import file_sha256, mismatch, read_state_dict, state_sha256
 from leamfast.models.zoo import ZOO, NamedModel, build, random_seed
 
-__all__ = ["brings_preprocessing", "load_model", "located", "spec_name"]
+__all__ = ["brings_preprocessing", "load_model", "located", "runs_code", "spec_name"]
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 RESERVED = ("row", "person", "region", "threshold")  # dimensions of the result file
 FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def runs_code(spec: str) -> bool:
+    """Whether loading a SPEC runs code that came with it, which needs trust.
+
+    Raises:
+        RequestError: the SPEC is malformed.
+    """
+    return _kind(_split_alias(spec)[1]) in ("factory", "program")
 
 
 def load_model(

@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,12 +12,13 @@ __all__ = ["StorageError", "StorageFullError", "sweep", "write_atomically"]
 
 SUFFIX = ".tmp"
 OURS = re.compile(
-    r"\.(part-\d+\.h5|pairs-[^/]+\.h5|index\.h5|run\.toml|compare\.toml|failures\.csv"
-    r"|\.probe-[0-9a-f]+\.tmp)"
+    r"\.(part-\d+\.h5|pairs-[^/]+\.h5|occlusion-\d+\.h5|index\.h5|run\.toml|compare\.toml|occlude\.toml"
+    r"|failures\.csv|\.probe-[0-9a-f]+\.tmp)"
     r"\.\d+-[0-9a-f]{8}\.tmp"
     r"|\.probe-[0-9a-f]+\.tmp"
 )
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+AGAIN = "run the same command again (batch and align: with --resume)"
 REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -28,12 +30,13 @@ class StorageFullError(StorageError):
     """There is no room left for a result."""
 
 
-def write_atomically(path: Path, *content: bytes | memoryview) -> None:
+def write_atomically(path: Path, *content: bytes | memoryview | Callable[[], bytes]) -> None:
     """Write a file under a temporary name of its own, make it durable, and rename it into place.
 
     Args:
         path: the final name; its folder exists.
-        content: all of its bytes, in one piece or more.
+        content: all of its bytes, in one piece or more; one that is still being made is asked for when those
+            before it are written.
 
     Raises:
         StorageFullError: no room; neither the file nor a temporary one is left behind.
@@ -42,7 +45,7 @@ def write_atomically(path: Path, *content: bytes | memoryview) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{SUFFIX}")
     try:
         with temporary.open("xb") as file:
-            file.writelines(content)
+            file.writelines(piece() if callable(piece) else piece for piece in content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -52,13 +55,13 @@ def write_atomically(path: Path, *content: bytes | memoryview) -> None:
         if exc.errno in REFUSED:
             raise StorageError(
                 exc.errno,
-                f"{path.parent} refuses {path.name} ({exc.strerror}): make it writable and use --resume",
+                f"{path.parent} refuses {path.name} ({exc.strerror}): make it writable and {AGAIN}",
             ) from exc
         if exc.errno in FULL:
-            size = sum(map(len, content))
+            size = sum(len(piece) for piece in content if not callable(piece))
             raise StorageFullError(
                 exc.errno,
-                f"no room for {path.name} ({size:,} bytes): free some and go on with --resume",
+                f"no room for {path.name} ({size:,} bytes): free some and {AGAIN}",
             ) from exc
         raise
     folder = os.open(path.parent, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""`index.h5` and `failures.csv`: pure functions of the parts, and of the tiles of compared pairs.
+"""`index.h5` and `failures.csv`: pure functions of the parts, the tiles of pairs and the blocks of occlusion.
 
 Numbers are virtual data sets over the parts, strings and numbers that count rows or persons are real data.
 Every dimension has a scale, so that `xarray.open_datatree(..., engine="h5netcdf")` loads every array.
@@ -18,6 +18,8 @@ import numpy as np
 
 from leamfast.store.arrays import LEADING, PRIVATE, SCHEMA, THRESHOLDS, Array, read_array, write_array
 from leamfast.store.atomic import write_atomically
+from leamfast.store.memory_file import memory_file
+from leamfast.store.occlusion_index import join_occlusion
 from leamfast.store.pair_index import join_pairs, parts_sha256
 from leamfast.store.part import (
     FAILURE_FIELDS,
@@ -28,7 +30,7 @@ from leamfast.store.part import (
     read_failures,
 )
 from leamfast.store.run_folder import RunFolder
-from leamfast.store.seal import seal
+from leamfast.store.seal import write_sealed
 from leamfast.store.virtual import attach_scales, write_virtual
 
 __all__ = ["IndexSummary", "build_index", "write_index"]
@@ -99,7 +101,7 @@ def write_index(
     """Write `failures.csv`, then `index.h5`, over the parts of a run; see `build_index`."""
     summary, failures, index = build_index(folder, parts, shards, regions, failed)
     write_atomically(folder / "failures.csv", failures)
-    write_atomically(folder / "index.h5", index, seal(index))
+    write_sealed(folder / "index.h5", index)
     return summary
 
 
@@ -134,7 +136,7 @@ def build_index(
     failures = [row for source in sources for row in source.failures] + [list(row) for row in failed]
     shared = _shared(sources)  # before the index lies in memory beside what this takes
     complete = len(parts) == shards
-    with h5py.File("index.h5", "w", driver="core", backing_store=False) as index:
+    with memory_file("index.h5") as index:
         scales = {
             "row": np.arange(rows),
             "person": np.arange(persons),
@@ -146,16 +148,28 @@ def build_index(
         if sources:
             _join(index, sources)
             _list_parts(index, sources)
-            join_pairs(index, RunFolder(folder), parts_sha256(source.digest for source in sources))
+            made_from = parts_sha256(source.digest for source in sources)
+            join_pairs(index, RunFolder(folder), made_from)
+            left_out = join_occlusion(index, RunFolder(folder), made_from)
+            failures += _not_occluded(index, left_out)
         index.attrs.update(
             schema=SCHEMA, rows=rows, persons=persons, parts=len(parts), shards=shards, complete=complete
         )
         sources.clear()  # before the file lies in memory twice
         index.flush()
         image = index.id.get_file_image()
-    left_out = dict(Counter(row[FAILURE_FIELDS.index("stage")] for row in failures))
-    summary = IndexSummary(len(parts), rows, persons, left_out, shared, complete)
+    counts = dict(Counter(row[FAILURE_FIELDS.index("stage")] for row in failures))
+    summary = IndexSummary(len(parts), rows, persons, counts, shared, complete)
     return summary, _csv(failures), image
+
+
+def _not_occluded(index: h5py.File, left_out: Mapping[int, str]) -> list[list[str]]:
+    """Rows of `failures.csv` for images that could not be occluded, row number -> why."""
+    if not left_out:
+        return []
+    paths, names = (index[name].asstr()[...] for name in ("image/path", "identity/name"))
+    people = names[index["image/identity"][...]]
+    return [[str(paths[row]), str(people[row]), "occlude", left_out[row]] for row in sorted(left_out)]
 
 
 def _read_source(path: Path, name: str, row: int, person: int, first: _Source | None) -> _Source:

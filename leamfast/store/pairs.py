@@ -19,13 +19,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import h5py
 import numpy as np
 
 from leamfast.store.arrays import SCHEMA, THRESHOLDS, Array, digest, read_array, write_array
-from leamfast.store.atomic import write_atomically
+from leamfast.store.memory_file import memory_file
 from leamfast.store.part import DAMAGE, PartError, check_seal, datasets, open_part
-from leamfast.store.seal import seal
+from leamfast.store.seal import write_sealed
 
 __all__ = [
     "COUNTS",
@@ -167,7 +166,7 @@ def write_tile(folder: Path, table: PairTable, tile: Tile) -> Path:
     """Build a tile in memory, then write it atomically; returns its file."""
     arrays, attributes = pair_arrays(table), _attributes(table, tile)
     path = tile_file(folder, table.model, table.tap, table.kind, table.other_model, tile.number)
-    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+    with memory_file(path.name) as file:
         for name, array in arrays.items():
             write_array(file, name, array)
         file["kind"].attrs["names"] = ",".join(KINDS)
@@ -176,7 +175,7 @@ def write_tile(folder: Path, table: PairTable, tile: Tile) -> Path:
         file.attrs.update(digest=digest(arrays, {"/": attributes}), complete=True)
         file.flush()
         image = file.id.get_file_image()
-    write_atomically(path, image, seal(image))
+    write_sealed(path, image)
     return path
 
 

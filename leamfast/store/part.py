@@ -10,8 +10,9 @@ import h5py
 import numpy as np
 
 from leamfast.store.arrays import SCHEMA, Array, digest, read_array, write_array
-from leamfast.store.atomic import write_atomically
-from leamfast.store.seal import broken, seal
+from leamfast.store.beside import beside
+from leamfast.store.memory_file import memory_file
+from leamfast.store.seal import broken, write_sealed
 
 __all__ = [
     "DAMAGE",
@@ -81,14 +82,16 @@ class Part:
 
 def write_part(path: Path, part: Part) -> None:
     """Build a part in memory, then write it atomically."""
-    image = part_image(part)
-    write_atomically(path, image, seal(image))
+    write_sealed(path, part_image(part))
 
 
 def part_image(part: Part) -> bytes:
     """The bytes of a part's file, built in memory."""
-    with h5py.File(f"part-{part.shard}", "w", driver="core", backing_store=False) as file:
-        stored = {**part.arrays, **_failure_arrays(part.failures)}
+    stored = {**part.arrays, **_failure_arrays(part.failures)}
+    with (
+        beside(digest, stored, _signed(part)) as digested,
+        memory_file(f"part-{part.shard}") as file,
+    ):
         for name, array in stored.items():
             write_array(file, name, array)
         for group, attributes in part.groups.items():
@@ -99,7 +102,7 @@ def part_image(part: Part) -> bytes:
             run=part.run,
             rows=part.rows,
             persons=part.persons,
-            digest=digest(stored, _signed(part)),
+            digest=digested(),
             complete=True,
         )
         file.flush()

@@ -19,10 +19,10 @@ import h5py
 import numpy as np
 
 from leamfast.store.arrays import SCHEMA, Array, digest, read_array, write_array
-from leamfast.store.atomic import write_atomically
+from leamfast.store.memory_file import memory_file
 from leamfast.store.part import DAMAGE, PartError, check_seal, datasets, open_part
 from leamfast.store.run_folder import RunFolder
-from leamfast.store.seal import seal
+from leamfast.store.seal import write_sealed
 
 __all__ = [
     "ReferenceFiles",
@@ -149,14 +149,14 @@ def write_references(path: Path, part: ReferencePart) -> None:
         **{f"model/{name}/unit": Array(units, ("row", "dimension")) for name, units in part.units.items()},
     }
     about = {"shard": part.shard, "run": part.run}
-    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+    with memory_file(path.name) as file:
         for name, array in arrays.items():
             write_array(file, name, array)
         file.attrs.update(schema=SCHEMA, digest=digest(arrays, {"/": about}), complete=True, **about)
         file.flush()
         image = file.id.get_file_image()
     path.parent.mkdir(exist_ok=True)
-    write_atomically(path, image, seal(image))
+    write_sealed(path, image)
 
 
 def read_references(path: Path, shard: int, run: str) -> ReferencePart:

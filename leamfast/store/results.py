@@ -11,9 +11,11 @@ import numpy as np
 
 from leamfast.errors import RequestError
 from leamfast.store.arrays import SCHEMA
+from leamfast.store.occlusion import OcclusionArrays, OcclusionAxes
 from leamfast.store.pair_join import read_pairs
 from leamfast.store.pairs import PairTable
 from leamfast.store.part import DAMAGE
+from leamfast.store.results_occlusion import occluded_pairs, occlusion_arrays, occlusion_axes
 from leamfast.store.run_folder import RunFolder
 
 __all__ = ["EachMaps", "Results", "open_results"]
@@ -43,7 +45,7 @@ class Results:
 
     Attributes:
         root: the result folder.
-        with_pairs: whether compared pairs can be read, and were found to be all there.
+        with_pairs: whether compared pairs and occlusion can be read, and were found to be all there.
         file: the open `index.h5`, for whatever this class does not offer.
         complete: whether all shards of the run are there.
     """
@@ -76,7 +78,8 @@ class Results:
         self.complete = bool(self.file.attrs["complete"])
         self._check_files("part", "its results cannot be read without it")
         if self.with_pairs:
-            self._check_files("tile", f"run `leamfast compare {self.root}`, which makes it again")
+            for kind, command in (("tile", "compare"), ("occlusion_block", "occlude")):
+                self._check_files(kind, f"run `leamfast {command} {self.root}`, which makes it again")
 
     def _check_files(self, kind: str, what_now: str) -> None:
         for name in self.file[f"{kind}/path"].asstr()[...] if kind in self.file else ():
@@ -217,6 +220,30 @@ class Results:
         return read_pairs([self.root / path for path in names], model, name)
 
     @property
+    def occluded(self) -> tuple[tuple[str, str], ...]:
+        """(evaluated, source) of the pairs of models that `leamfast occlude` has occluded images for, sorted.
+
+        Empty where there are none, or where this was not opened to read them.
+        """
+        return occluded_pairs(self.file) if self.with_pairs else ()
+
+    def occlusion_axes(self, evaluated: str, source: str) -> OcclusionAxes:
+        """What the axes of `occlusion` stand for.
+
+        Raises:
+            RequestError: images were not occluded for these models.
+        """
+        return occlusion_axes(self.file, self.root, self.occluded, (evaluated, source))
+
+    def occlusion(self, evaluated: str, source: str, rows: slice = slice(None)) -> OcclusionArrays:
+        """What filling the supports of a source model's maps, or of controls, did to an evaluated model.
+
+        Raises:
+            RequestError: images were not occluded for these models, or a file of it is damaged.
+        """
+        return occlusion_arrays(self.file, self.root, self.occluded, (evaluated, source), rows)
+
+    @property
     def thresholds(self) -> tuple[int, ...]:
         """Percents at which supports are cut; 100 is the whole map."""
         return tuple(int(percent) for percent in self.file["threshold"][...])
@@ -231,6 +258,18 @@ class Results:
     def input_size(self, model: str) -> int:
         """Side of a model's crops in pixels."""
         return int(self._model(model).attrs["input_size"])
+
+    def transforms(self, model: str, rows: Rows = slice(None)) -> np.ndarray:
+        """From the pixels of photos to those of a model's crops, (n, 2, 3) float64."""
+        return self._crop(model)["transform"][rows].astype(np.float64)
+
+    def points(self, rows: Rows = slice(None)) -> np.ndarray | None:
+        """Five points of each face in the pixels of its photo, (n, 5, 2) float64, x before y.
+
+        NaN where they are not known; None where the run did not keep them.
+        """
+        image = self.file.get("image")
+        return image["points"][rows].astype(np.float64) if image and "points" in image else None
 
     def has_masks(self, model: str) -> bool:
         """Whether the run made region masks; an image may lack one all the same."""
@@ -316,7 +355,7 @@ def open_results(root: str | Path, *, with_pairs: bool = True) -> Results:
 
     Args:
         root: the folder.
-        with_pairs: whether compared pairs, where there are any, must all be there.
+        with_pairs: whether compared pairs and occlusion, where there are any, must all be there.
 
     Raises:
         RequestError: it holds no finished run.

@@ -30,6 +30,8 @@ class RunFolder:
         self.tables = root / "tables"
         self.pairs = root / "pairs"
         self.compare_settings = self.pairs / "compare.toml"
+        self.occlusion = root / "occlusion"
+        self.occlude_settings = self.occlusion / "occlude.toml"
 
     def part(self, shard: int) -> Path:
         """Where the part of a shard lies."""
@@ -72,5 +74,5 @@ class RunFolder:
                     self._sweep()
 
     def _sweep(self) -> None:
-        for folder in (self.root, self.shards, self.references, self.pairs):
+        for folder in (self.root, self.shards, self.references, self.pairs, self.occlusion):
             sweep(folder)

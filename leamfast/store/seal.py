@@ -7,7 +7,10 @@ damage has to be found before HDF5 sees it.
 from hashlib import sha256
 from pathlib import Path
 
-__all__ = ["broken", "seal"]
+from leamfast.store.atomic import write_atomically
+from leamfast.store.beside import beside
+
+__all__ = ["broken", "seal", "write_sealed"]
 
 MAGIC = b"leamfast-sha256:"
 LENGTH = len(MAGIC) + sha256().digest_size
@@ -16,6 +19,12 @@ LENGTH = len(MAGIC) + sha256().digest_size
 def seal(content: bytes) -> bytes:
     """What goes behind the content of a file."""
     return MAGIC + sha256(content).digest()
+
+
+def write_sealed(path: Path, content: bytes) -> None:
+    """Write a file and its seal atomically; the hash is worked out while the disk takes the content."""
+    with beside(seal, content) as sealed:
+        write_atomically(path, content, sealed)
 
 
 def broken(path: Path) -> bool:

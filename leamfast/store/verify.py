@@ -14,13 +14,14 @@ from leamfast.store.part import DAMAGE, Part, PartError, datasets, group_attribu
 from leamfast.store.run_folder import RunFolder
 from leamfast.store.seal import broken
 from leamfast.store.settings import read_frozen, settings_sha256
+from leamfast.store.verify_occlusion import occlusion_problems
 from leamfast.store.verify_pairs import pair_problems
 
 __all__ = ["verify"]
 
 
 def verify(root: Path) -> list[str]:
-    """Check a finished run: parts, their digests, settings and values, pairs, and what is made from them.
+    """Check a finished run: parts, their digests, settings and values, passes, and what is made of them.
 
     Args:
         root: the result folder.
@@ -35,7 +36,7 @@ def verify(root: Path) -> list[str]:
     frozen = read_frozen(folder.settings)
     shards, run = int(frozen["shards"]["count"]), settings_sha256(frozen)
     problems = [f"{path.relative_to(root)} is left over from a killed run" for path in root.rglob(".*.tmp")]
-    whole = []
+    whole, rows, models = [], 0, set()
     for shard in range(shards):
         path = folder.part(shard)
         try:
@@ -44,6 +45,8 @@ def verify(root: Path) -> list[str]:
             problems.append(str(exc))
             continue
         whole.append(path)
+        rows += part.rows
+        models |= {name.split("/")[1] for name in part.arrays if name.startswith("model/")}
         if part.shard != shard:
             problems.append(f"{path.name} holds shard {part.shard}")
         if part.run != run:
@@ -55,7 +58,9 @@ def verify(root: Path) -> list[str]:
     if len(whole) < shards:
         problems.append(f"{len(whole)} of {shards} shards are whole: go on with --resume")
     else:
-        problems += pair_problems(folder, map(_digest, whole))
+        digests = [_digest(path) for path in whole]
+        problems += pair_problems(folder, digests)
+        problems += occlusion_problems(folder, digests, rows, models)
         problems += _derived(folder, whole)
     return problems
 
@@ -66,7 +71,7 @@ def _digest(path: Path) -> str:
 
 
 def _derived(folder: RunFolder, parts: list[Path]) -> Iterator[str]:
-    """`failures.csv` and `index.h5` are pure functions of parts and tiles: made again, they are the same."""
+    """`failures.csv` and `index.h5` are pure functions of other files: made again, they are the same."""
     try:
         _, failures, index = build_index(folder.root, parts, len(parts), REGIONS)
     except PartError as exc:
@@ -81,8 +86,10 @@ def _derived(folder: RunFolder, parts: list[Path]) -> Iterator[str]:
     if folder.index.is_file() and (
         broken(folder.index) or _content(folder.index.read_bytes()) != _content(index)
     ):
-        compared = ", or run `leamfast compare` again" if folder.compare_settings.exists() else ""
-        yield f"index.h5 is not what the parts make: go on with --resume{compared}"
+        passes = {"compare": folder.compare_settings, "occlude": folder.occlude_settings}
+        made = [f"`leamfast {name}`" for name, settings in passes.items() if settings.exists()]
+        again = f", or run {' or '.join(made)} again" if made else ""
+        yield f"index.h5 is not what the parts make: go on with --resume{again}"
 
 
 def _content(index: bytes) -> dict[str, object] | None:

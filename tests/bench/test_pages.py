@@ -39,8 +39,9 @@ def test_a_table_that_there_is_not():
 @pytest.mark.parametrize(
     ("page", "results"),
     [
-        # ("docs/engine.md", "bench/results/engine.json"),  # once it was measured on an idle machine
+        ("docs/engine.md", "bench/results/engine.json"),
         ("docs/faces.md", "bench/results/faces.json"),
+        ("docs/occlusion.md", "bench/results/occlusion.json"),
         ("docs/similarity.md", "bench/results/similarity.json"),
         ("docs/truth.md", "bench/results/truth.json"),
         ("docs/backends.md", "bench/results/maps.json"),

@@ -24,7 +24,7 @@ def refused(monkeypatch, capsys, *args: str) -> str:
 
 
 def test_without_a_suite_all_are_listed():
-    assert registry.names() == ("engine", "faces", "kernels", "maps", "similarity", "truth")
+    assert registry.names() == ("engine", "faces", "kernels", "maps", "occlusion", "similarity", "truth")
     listed = CliRunner().invoke(app, ["bench"])
     as_json = CliRunner().invoke(app, ["bench", "--json"])
     assert (listed.exit_code, as_json.exit_code) == (0, 0)
@@ -38,7 +38,11 @@ def test_without_a_suite_all_are_listed():
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        (["speed"], "benchmark must be one of engine, faces, kernels, maps, similarity, truth, got 'speed'"),
+        (
+            ["speed"],
+            "benchmark must be one of engine, faces, kernels, maps, occlusion, similarity, truth, "
+            "got 'speed'",
+        ),
         (
             ["truth", "--method", "own_methods:centre"],
             "--method own_methods:centre runs code of yours: allow it with --trust-code",

@@ -31,7 +31,21 @@ def run_json(*args: object) -> dict:
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "synth", "align", "batch", "plan", "analyze", "verify", "models", "layers", "info"]
+    "command",
+    [
+        "demo",
+        "synth",
+        "align",
+        "batch",
+        "plan",
+        "compare",
+        "occlude",
+        "analyze",
+        "verify",
+        "models",
+        "layers",
+        "info",
+    ],
 )
 def test_every_command_explains_itself(command):
     result = invoke(command, "--help")
@@ -120,7 +134,7 @@ def test_config_with_an_unknown_option(tmp_path):
         ("[request]\nbatch_size = 1.5", "batch_size must be int"),
         ('[request]\nmodel = "demo"', "model must be tuple"),
         ('request = "x"', "must be tables"),
-        ("[request]\ntrust_code = 1", "trust_code must be bool"),
+        ("[models]\none = 3", r"c.toml: \[models\] one must be a table"),
     ],
 )
 def test_config_with_values_of_another_kind(tmp_path, text, words):
@@ -152,6 +166,27 @@ def test_a_model_from_code_gets_its_preprocessing_from_options(faces, tmp_path, 
     assert report["images"] == 48
 
 
+def test_a_config_cannot_say_that_code_is_to_be_trusted(faces, tmp_path, monkeypatch):
+    (tmp_path / "their_nets.py").write_text(
+        "from pathlib import Path\nPath(__file__).with_name('ran').touch()\n"
+        "import torch\nfrom leamfast.models.demo import demo_network\n"
+        "def theirs():\n    torch.manual_seed(0)\n    return demo_network()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    config = tmp_path / "run.toml"
+    config.write_text(
+        '[request]\nmodel = ["their_nets:theirs"]\ntrust_code = true\nalign = "none"\nlayers = ["conv1"]\n'
+        '[models.theirs]\nsize = 112\nchannels = "rgb"\nmean = [0.5, 0.5, 0.5]\nstd = [0.5, 0.5, 0.5]\n'
+    )
+    command = ["batch", faces, "--config", config, "--out", tmp_path / "out"]
+    refused = CliRunner().invoke(app, [str(word) for word in command])
+    assert isinstance(refused.exception, RequestError)
+    assert "allow it with --trust-code" in str(refused.exception)
+    assert not (tmp_path / "ran").exists()
+    assert run_json(*command, "--trust-code")["images"] == 48
+    assert (tmp_path / "ran").exists()
+
+
 def test_layers_and_models_and_info():
     named = {row["name"]: row for row in run_json("models")["models"]}
     assert {"demo", "AF_R18", "CF_R100", "mobilefacenet"} <= set(named)
@@ -176,8 +211,47 @@ def test_demo_tells_what_was_found_and_draws_it(tmp_path):
     assert picture.width > 800
     assert len(picture.getcolors(1 << 24)) > 1000  # something is drawn
     assert (tmp_path / "demo/run/index.h5").is_file()
+    shown = [line.split() for line in result.stdout.splitlines()]
+    assert ["map", "own", "random", "shifted", "other", "person", "all", "others", "verdict"] in shown
+    with (tmp_path / "demo/run/tables/specificity.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["threshold"] == "1"]
+    names = ("drop", "random", "shifted", "other_identity", "population")
+    for row in rows:  # the table that is shown is that of 1%
+        assert any(line[:6] == [row["map"], *(f"{float(row[name]):.3f}" for name in names)] for line in shown)
+    assert [row["map"] for row in rows][-1] == "fused"
+    for row in rows:  # BC of compared maps stands beside the drops
+        same, other = float(row["bc_same"]), float(row["bc_other"])
+        assert 0 <= other <= 1
+        assert float(row["bc_difference"]) == pytest.approx(same - other, abs=1e-5)
+    with (tmp_path / "demo/run/tables/within_person.csv").open(newline="") as file:
+        within = [row for row in csv.DictReader(file) if row["threshold"] == "1"]
+    assert {row["map"] for row in within} == {row["map"] for row in rows}
+    against = {"own", "other-identity", "nearest-pose", "master-1", "master"}
+    for name in against:
+        drops = [float(row["drop"]) for row in within if row["against"] == name]
+        assert len(drops) == len(rows)
+        assert all(abs(drop) < 2 for drop in drops)
     again = CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "demo")])
     assert isinstance(again.exception, RequestError)
+
+
+def test_demo_says_the_same_in_json(tmp_path):
+    found = run_json("demo", "--out", tmp_path / "demo", "--identities", 2, "--images", 2)
+    assert set(found["over_representation"]) == {row["map"] for row in found["occlusion"]}
+    for row in found["occlusion"]:
+        assert row["verdict"] in (
+            "person-specific",
+            "mostly position prior",
+            "no better than random",
+            "undecided",
+        )
+        assert all(abs(row[name]) < 2 for name in ("drop", "random", "shifted", "other_identity"))
+        assert row["specificity"] == pytest.approx(row["drop"] - row["other_identity"], abs=1e-6)
+    with Path(found["tables"]["occlusion"]).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    controls = {"own", "random", "shifted", "other-identity", "population", "centre"}
+    assert {row["control"] for row in rows} == controls
+    assert {row["threshold"] for row in rows} == {"1", "5"}
 
 
 @pytest.mark.parametrize(
@@ -192,6 +266,7 @@ def test_demo_tells_what_was_found_and_draws_it(tmp_path):
         (["layers", "nothing"], "none of the named models"),
         (["verify", "nowhere"], "run.toml cannot be read"),
         (["analyze", "nowhere"], "no index.h5"),
+        (["occlude", "nowhere"], "no index.h5"),
         (["synth", "x", "--identities", "0"], "identities must be at least 1"),
         (["synth", "x", "--plant", "chin"], "plant"),
         (["synth", "file/x"], "cannot be made: Not a directory"),

@@ -73,6 +73,7 @@ BROKEN = {
     "dots": ("path,identity,..\nx,y,z\n", r"line 1, has the column name '\.\.'"),
     "unnamed": ("path,identity,\nx,y,z\n", "line 1, has the column name ''"),
     "reserved": ("path,identity,sha1\nx,y,z\n", "line 1, has the column name 'sha1', which results use"),
+    "points": ("path,identity,points\nx,y,z\n", "line 1, has the column name 'points', which results use"),
     "dimension": ("path,identity,region\nx,y,z\n", "line 1, has the column name 'region', which results use"),
     "short row": ("path,identity\na,b\nc\n", "line 3, has 1 cells where the header names 2 columns"),
     "long row": ("path,identity\n\n\na,b,c\n", "line 4, has 3 cells where the header names 2 columns"),

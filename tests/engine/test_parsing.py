@@ -157,12 +157,16 @@ def test_a_parser_sees_each_photo_once_and_crops_are_kept_with_their_labels(
     assert work == [48, 48, 48]
     assert 0 < len(failed) < 48
     assert failed[0].reason == "it looks away; the image is used without regions"
+    points = np.stack(plain.points)
+    assert points.dtype == np.float32
+    assert (points == (ARCFACE_TEMPLATE + [3, -2]).astype(np.float32)).all()
     for again in (False, True):
         found, *work = made(cache)
         # What failed is tried again.
         assert work == ([len(failed)] * 3 if again else [48, 48, 48])
         assert found.rows == plain.rows
         assert found.failures == plain.failures
+        np.testing.assert_array_equal(np.stack(found.points), np.stack(plain.points), strict=True)
         for size in (112, 60):
             for kind in ("images", "transforms", "labels"):
                 np.testing.assert_array_equal(

@@ -1,9 +1,13 @@
-"""Small parts made by hand."""
+"""Small parts and blocks made by hand."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from leamfast.store.arrays import Array
+from leamfast.store.occlusion import OcclusionArrays, OcclusionAxes, array_shape
+from leamfast.store.occlusion_block import OcclusionBlock
 from leamfast.store.part import Failure, Part
 
 
@@ -28,6 +32,47 @@ def make_part(shard: int = 0, rows: int = 3, persons: int = 2, seed: int = 0) ->
     }
     failures = (Failure(f"bad{shard}.png", "x", "decode", "file is empty, alas"),)
     return Part(shard, arrays, {"model/m": {"target": "loss", "taps": "a.b"}}, failures)
+
+
+def make_axes(**changes) -> OcclusionAxes:
+    axes = {
+        "maps": ("a.b", "fused"),
+        "percents": (1.0, 2.5, 20.0),
+        "controls": ("own", "random-block-4", "master-1"),
+        "fills": ("black", "blur"),
+        "seeds": (0, 7),
+        "steps": (0.0, 33.3, 50.0, 100.0),
+    }
+    return OcclusionAxes(**(axes | changes))
+
+
+def make_arrays(axes: OcclusionAxes, rows: int, seed: int = 0, **changes) -> OcclusionArrays:
+    """Random values; the second row, where there is one, has no references."""
+    rng = np.random.default_rng([seed, rows])
+    draw = lambda name: rng.uniform(-1, 1, array_shape(axes, name, rows)).astype(np.float32)  # noqa: E731
+    arrays = {name: draw(name) for name in ("drop", "cosine", "ssim")}
+    arrays |= {name: abs(draw(name)) * 40 for name in ("support_size", "psnr")}
+    arrays["references"] = rng.integers(1, 9, rows).astype(np.int32)
+    for name in ("drop", "cosine"):
+        arrays[name][1:2] = np.nan
+    arrays["references"][1:2] = 0
+    if axes.steps:
+        arrays |= {name: draw(name) for name in ("deletion", "insertion")}
+    return OcclusionArrays(**(arrays | changes))
+
+
+def make_block(
+    number: int = 0,
+    count: int = 1,
+    first: int = 0,
+    rows: int = 3,
+    run: str = "sha",
+    pairs: Sequence[tuple[str, str]] = (("m", "m"), ("m", "n"), ("n", "m")),
+    axes: OcclusionAxes | None = None,
+) -> OcclusionBlock:
+    axes = axes or make_axes()
+    groups = {pair: (axes, make_arrays(axes, rows, 10 * number + n)) for n, pair in enumerate(pairs)}
+    return OcclusionBlock(number, count, first, rows, run, groups)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from leamfast.store.atomic import StorageFullError, sweep, write_atomically
+from leamfast.store.atomic import StorageError, StorageFullError, sweep, write_atomically
 from leamfast.store.part import PartError, open_part, read_part, write_part
 
 
@@ -74,6 +74,9 @@ def test_incomplete_foreign_and_missing_parts(tmp_path, part):
         pass
 
 
+NO_ROOM = r"no room for p.h5 \([0-9,]+ bytes\): free some and run the same command again \(batch .*--resume"
+
+
 def test_a_full_disk_leaves_nothing_behind(tmp_path, part, monkeypatch):
     write_atomically(tmp_path / "old", b"kept")
 
@@ -81,12 +84,23 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, part, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StorageFullError, match="no room for p.h5.*--resume"):
+    with pytest.raises(StorageFullError, match=NO_ROOM):
         write_part(tmp_path / "p.h5", part)
     with pytest.raises(StorageFullError):
         write_atomically(tmp_path / "old", b"new")
     assert os.listdir(tmp_path) == ["old"]
     assert (tmp_path / "old").read_bytes() == b"kept"
+
+
+def test_a_folder_that_refuses(tmp_path, monkeypatch):
+    def refuse(descriptor):
+        raise OSError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    words = r"refuses old \(Permission denied\): make it writable and run the same command again \(batch "
+    with pytest.raises(StorageError, match=words):
+        write_atomically(tmp_path / "old", b"new")
+    assert os.listdir(tmp_path) == []
 
 
 def test_sweep_removes_only_leftovers(tmp_path):

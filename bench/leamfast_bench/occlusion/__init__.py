@@ -1,0 +1,1 @@
+"""How fast images are occluded: the pass of the engine beside a straightforward loop."""
